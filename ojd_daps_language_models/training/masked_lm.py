@@ -1,0 +1,255 @@
+"""Masked language models: their head, their loss, and the batches they read."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForMaskedLM, PreTrainedModel, Trainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.utils import logging
+
+from ojd_daps_language_models.preprocessing.packing import Blocks, positions_in_advert
+from ojd_daps_language_models.training.masking import Vocabulary, mask_words
+
+
+def load_masked_lm(
+    folder: Path, seed: int, count_tokens: Callable[[], np.ndarray]
+) -> tuple[PreTrainedModel, bool]:
+    """The model of a checkpoint folder, with a new head where it brought none.
+
+    A new head's output layer is the word embeddings (Press & Wolf, 2017), its dense
+    layer starts as the identity and its bias at the log frequency of each token, so
+    that training begins near the unigram model with what the encoder knows.
+
+    Args:
+        folder: what `save_pretrained` wrote.
+        seed: of a new head.
+        count_tokens: occurrences of each token in the training part, shape
+            (vocabulary,); asked for only by a new head.
+
+    Returns:
+        The model, on the GPU where there is one, and whether its head is new.
+    """
+    logging.set_verbosity_error()  # a new head is ours to report, not to warn of
+    logging.disable_progress_bar()
+    torch.manual_seed(seed)  # before the model: a new head is random
+    model, loading = AutoModelForMaskedLM.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True
+    )
+    new_head = bool(loading["missing_keys"])
+    if new_head:
+        counts = torch.as_tensor(count_tokens() + 1.0)
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name in loading["missing_keys"] & parameters.keys():
+                if (
+                    parameters[name].dim() == 2
+                    and len(set(parameters[name].shape)) == 1
+                ):
+                    torch.nn.init.eye_(parameters[name])
+            model.get_output_embeddings().bias.copy_((counts / counts.sum()).log())
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), new_head
+
+
+def first_position(model: PreTrainedModel) -> int:
+    """Number of the first position: RoBERTa and its heirs count from padding on."""
+    embeddings = getattr(model.base_model, "embeddings", None)
+    positions = getattr(embeddings, "position_embeddings", None)
+    padding = getattr(positions, "padding_idx", None)
+    return 0 if padding is None else padding + 1
+
+
+def keeps_adverts_apart(model: PreTrainedModel, width: int) -> bool:
+    """Whether two adverts in one block are read as if each stood alone.
+
+    Tried on this very model, since architectures differ in what they make of a
+    block-diagonal mask: some refuse it, some ignore it, some lose their window by it.
+
+    Args:
+        width: of the blocks, in tokens; even.
+    """
+    half = width // 2
+    places = torch.arange(width, device=model.device)[None]
+    ordinary = model.config.vocab_size // 2  # special tokens stand at the low end
+    ids = ordinary + places % ordinary
+    together = {
+        "input_ids": ids,
+        "adverts": places // half,
+        "position_ids": places % half + first_position(model),
+    }
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            packed = model.base_model(**model_inputs(together)).last_hidden_state
+            alone = model.base_model(ids.reshape(2, half)).last_hidden_state
+    except (TypeError, ValueError, RuntimeError, IndexError):
+        return False
+    finally:
+        model.train(training)
+    return torch.allclose(packed.reshape(alone.shape), alone, atol=1e-4)
+
+
+def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a transformers model reads of a batch of `MaskedBlocks`.
+
+    Packed blocks get a mask of shape (blocks, 1, width, width): a token attends to
+    tokens of its own advert.
+    """
+    adverts = batch["adverts"]
+    if "position_ids" not in batch:
+        return {"input_ids": batch["input_ids"], "attention_mask": adverts >= 0}
+    return {
+        "input_ids": batch["input_ids"],
+        "position_ids": batch["position_ids"],
+        "attention_mask": (adverts[:, None, :, None] == adverts[:, None, None, :]),
+    }
+
+
+@contextmanager
+def head_at(model: PreTrainedModel, places: torch.Tensor):
+    """Let the head of `model` see only some places of the encoder's output.
+
+    The output layer over the whole vocabulary costs more than the encoder of a small
+    model, and at six of seven tokens nothing is asked of it.
+
+    Args:
+        places: flat indices into blocks * width, shape (masked,). The logits then have
+            shape (1, masked, vocabulary).
+    """
+
+    def select(_module, _inputs, output):
+        hidden = output.last_hidden_state
+        output.last_hidden_state = hidden.flatten(0, 1)[places].unsqueeze(0)
+        return output
+
+    hook = model.base_model.register_forward_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class MaskedBlocks(torch.utils.data.Dataset):
+    """Batches of blocks with words hidden, anew each time or once and for all.
+
+    Args:
+        blocks: tokens, see `preprocessing.packing.pack`.
+        vocabulary: what may be hidden.
+        probability: share of words, 0 to 1.
+        whole_words: hide all pieces of a word.
+        first_position: of the model, for packed blocks; None where every advert begins
+            a block of its own.
+        frozen_seed: the same words are hidden each time, for scores that compare.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        vocabulary: Vocabulary,
+        probability: float,
+        whole_words: bool,
+        first_position: int | None,
+        frozen_seed: int | None = None,
+    ):
+        self.blocks = blocks
+        self.first_position = first_position
+        self._hide = lambda ids, rng: mask_words(
+            ids, vocabulary, probability, whole_words, rng
+        )
+        self.frozen = None
+        if frozen_seed is not None:
+            self.frozen = self._hide(blocks.ids, np.random.default_rng(frozen_seed))
+
+    def __len__(self) -> int:
+        return len(self.blocks.ids)
+
+    def lengths(self) -> list[int]:
+        """Tokens in each block, padding not counted."""
+        return (self.blocks.adverts >= 0).sum(axis=1).tolist()
+
+    def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        """A whole batch at once: `places` are those of hidden tokens, as in `head_at`,
+        `labels` what stood there, both of shape (masked,)."""
+        ids, adverts = self.blocks.ids[rows], self.blocks.adverts[rows]
+        if self.frozen:
+            read, words = self.frozen.ids[rows], self.frozen.words[rows]
+        else:  # torch's generator, since the Trainer saves and restores it
+            rng = np.random.default_rng(int(torch.randint(2**31, ())))
+            read, words = self._hide(ids, rng)
+        if self.first_position is None:
+            width = (adverts >= 0).sum(axis=1).max()
+            ids, adverts = ids[:, :width], adverts[:, :width]
+            read, words = read[:, :width], words[:, :width]
+        places = np.flatnonzero(words >= 0)
+        batch = {
+            "input_ids": read,
+            "adverts": adverts,
+            "places": places,
+            "labels": ids.reshape(-1)[places].astype(np.int64),
+        }
+        if self.first_position is not None:
+            positions = positions_in_advert(adverts) + self.first_position
+            batch["position_ids"] = positions
+        return {name: torch.as_tensor(values) for name, values in batch.items()}
+
+
+class MaskedLMTrainer(Trainer):
+    """A Trainer whose loss, the mean over hidden tokens, needs no other logits."""
+
+    loss_is_scaled_for_ga = False
+
+    def compute_loss(
+        self, model, inputs, return_outputs=False, num_items_in_batch=None
+    ):
+        with head_at(self.accelerator.unwrap_model(model), inputs["places"]):
+            logits = model(**model_inputs(inputs)).logits[0]
+        loss = cross_entropy(logits.float(), inputs["labels"])
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = train_dataset or self.train_dataset
+        if dataset.first_position is not None:
+            return super()._get_train_sampler(dataset)
+        return LengthGroupedSampler(
+            self.args.train_batch_size * self.args.gradient_accumulation_steps,
+            lengths=dataset.lengths(),
+        )
+
+
+@torch.no_grad()
+def score_hidden_tokens(
+    model: PreTrainedModel, dataset: MaskedBlocks, batch_size: int, bf16: bool
+) -> dict[str, np.ndarray]:
+    """Score a model on frozen masks.
+
+    Returns:
+        For each hidden token: `adverts`, its advert's number; `words`, its hidden
+        word's; `losses`, in nats; `ranks`, of the right token among all, from 0. All of
+        shape (hidden tokens,).
+    """
+    model.eval()
+    scores = {"adverts": [], "words": [], "losses": [], "ranks": []}
+    for start in range(0, len(dataset), batch_size):
+        rows = list(range(start, min(start + batch_size, len(dataset))))
+        batch = {
+            name: values.to(model.device)
+            for name, values in dataset.__getitems__(rows).items()
+        }
+        if not len(batch["places"]):
+            continue
+        with (
+            head_at(model, batch["places"]),
+            torch.autocast(model.device.type, torch.bfloat16, enabled=bf16),
+        ):
+            logits = model(**model_inputs(batch)).logits[0].float()
+        right = logits.gather(1, batch["labels"][:, None])
+        words = dataset.frozen.words[rows]
+        scores["adverts"].append(dataset.blocks.adverts[rows][words >= 0])
+        scores["words"].append(words[words >= 0])
+        scores["losses"].append((logits.logsumexp(1) - right[:, 0]).cpu().numpy())
+        scores["ranks"].append((logits > right).sum(1).cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in scores.items()}

@@ -1,0 +1,56 @@
+"""What several tests use: a tiny BERT, and a home of their own for Metaflow's runs."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hub_stand_in import hub  # noqa: F401
+from s3_stand_in import s3, s3_endpoint  # noqa: F401
+
+os.environ.setdefault("METAFLOW_USER", "tester")
+os.environ["HF_HUB_OFFLINE"] = "1"
+SAMPLE = (
+    Path(__file__).parent.parent / "ojd_daps_language_models/sample_data/mlm.jsonl.gz"
+)
+
+
+def sample_texts() -> list[str]:
+    """Texts of the shipped sample."""
+    with gzip.open(SAMPLE, "rt", encoding="utf-8") as file:
+        return [text for line in file if (text := json.loads(line)["text"])]
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory) -> Path:
+    """A folder with a BERT of two layers and a WordPiece tokenizer of 2,000 tokens."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny_bert")
+    pieces = BertWordPieceTokenizer(lowercase=True)
+    pieces.train_from_iterator(
+        sample_texts()[:200], vocab_size=2000, show_progress=False
+    )
+    tokenizer = BertTokenizerFast(
+        tokenizer_object=pieces._tokenizer,
+        **{
+            f"{name}_token": f"[{name.upper()}]"
+            for name in ("cls", "sep", "pad", "mask", "unk")
+        },
+        model_max_length=128,
+    )
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=128,
+    )
+    torch.manual_seed(0)
+    BertForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

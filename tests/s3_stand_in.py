@@ -1,0 +1,108 @@
+"""S3 on 127.0.0.1 for tests: moto's server, and a connection to it that gets cut."""
+
+import logging
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+
+class S3StandIn(NamedTuple):
+    """A bucket of its own for a test; the environment already points to it."""
+
+    endpoint: str
+    bucket: str
+    client: Any
+
+    def put(self, key: str, content: bytes) -> str:
+        """Store an object and return its URL."""
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=content)
+        return f"s3://{self.bucket}/{key}"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of a server that runs as long as the tests do."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_endpoint, monkeypatch) -> S3StandIn:
+    """An empty bucket, and an environment in which every S3 client finds it."""
+    import boto3
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it keeps credentials
+    client = boto3.client("s3")
+    bucket = f"adverts-{uuid.uuid4().hex}"
+    client.create_bucket(Bucket=bucket)
+    return S3StandIn(s3_endpoint, bucket, client)
+
+
+class Cuts:
+    """How many answers were cut off, and how many still will be."""
+
+    def __init__(self, endpoint: str, left: int):
+        self.endpoint, self.left, self.made = endpoint, left, 0
+
+
+@contextmanager
+def cut_connection(endpoint: str, after_bytes: int, times: int) -> Iterator[Cuts]:
+    """A way to a server on which long answers break off, the first `times` of them."""
+    target = urlsplit(endpoint)
+    listener = socket.create_server(("127.0.0.1", 0))
+    cuts = Cuts(f"http://127.0.0.1:{listener.getsockname()[1]}", times)
+
+    def accept() -> None:
+        with suppress(OSError):  # the listener is closed at the end
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection((target.hostname, target.port))
+                relay(client, server, send_request)
+                relay(server, client, send_answer)
+
+    def relay(source: socket.socket, sink: socket.socket, send) -> None:
+        threading.Thread(target=send, args=(source, sink), daemon=True).start()
+
+    def send_request(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(2**16):
+                sink.sendall(data)
+
+    def send_answer(source: socket.socket, sink: socket.socket) -> None:
+        sent = 0
+        with suppress(OSError):
+            while data := source.recv(2**14):
+                sent += len(data)
+                if sent > after_bytes and cuts.left:
+                    cuts.left -= 1
+                    cuts.made += 1
+                    break
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield cuts
+    finally:
+        listener.close()

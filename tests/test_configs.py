@@ -1,0 +1,67 @@
+"""A configuration says what is wrong with it, and means what it says."""
+
+import pytest
+import yaml
+
+from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.configs import MLMConfig, Section, parse_config
+
+FILES = sorted((PROJECT_DIR / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.parent.name))
+def test_shipped_files_name_every_key_and_comment_it(path):
+    text = path.read_text()
+    config = parse_config(text, MLMConfig)
+
+    def keys(values, model):
+        assert set(values) == set(model.model_fields)
+        for name, value in values.items():
+            inner = model.model_fields[name].annotation
+            if isinstance(inner, type) and issubclass(inner, Section):
+                keys(value, inner)
+
+    keys(yaml.safe_load(text), MLMConfig)
+    assert config == parse_config(yaml.safe_dump(config.model_dump()), MLMConfig)
+    leaves = [line for line in text.splitlines() if line.startswith("  ")]
+    bare = [line for line in leaves if ": " in line and "#" not in line]
+    assert not bare, "a value without a word on its unit or range"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: {paths: x}", "data.paths: no such key; did you mean 'path'?"),
+        ("trainning: {}", "trainning: no such key; did you mean 'training'?"),
+        ("data: {columns: {txt: a}}", "did you mean 'text'?"),
+        ("data: {zzz: 1}", "data.zzz: no such key; known: path, columns"),
+        ("training: {epochs: 1.5}", "training.epochs: .*integer.* found 1.5"),
+        ("training: {epochs: -1}", "training.epochs: .*greater than or equal to 0"),
+        ("masking: {probability: 2}", "masking.probability: .*less than 1; found 2"),
+        ("split: {validation: 0.5, test: 0.5}", "leave a share for training"),
+        ("personal_data: {phone_regions: [uk]}", "phone_regions.0.*ISO 3166"),
+        ("publishing: {push_to: me}", "OWNER/NAME"),
+        ("model: {checkpoint: 3}", "model.checkpoint: .*string"),
+        ("data: sample", "data: .*found 'sample'"),
+        ("- 1", "expected sections"),
+        ("a: [", "not a YAML text"),
+    ],
+)
+def test_a_mistake_is_named_with_what_was_expected(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_config(text, MLMConfig)
+
+
+def test_all_mistakes_are_said_at_once():
+    with pytest.raises(ValueError) as error:
+        parse_config("training: {epochs: x}\nmasking: {probability: 7}", MLMConfig)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_yaml_reads_1e_4_as_a_text_but_we_mean_a_number():
+    config = parse_config("training: {learning_rate: 1e-4}", MLMConfig)
+    assert config.training.learning_rate == 1e-4
+
+
+def test_an_empty_file_means_the_defaults():
+    assert parse_config("", MLMConfig) == MLMConfig()

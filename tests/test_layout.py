@@ -1,0 +1,92 @@
+"""Who may import whom, and the five files of every task."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from ojd_daps_language_models import PROJECT_DIR
+
+PACKAGE = PROJECT_DIR / "ojd_daps_language_models"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+FLOWS = sorted((PROJECT_DIR / "flows").glob("*_flow.py"))
+# configs and progress import nothing of the project, so every layer may use them.
+LEAVES = {"configs", "progress"}
+MAY_IMPORT = {
+    "getters": LEAVES | {"getters"},
+    "preprocessing": LEAVES | {"preprocessing"},
+    "training": LEAVES | {"training", "preprocessing"},
+    "tasks": LEAVES | {"tasks", "preprocessing", "training"},
+    "configs": set(),
+    "progress": set(),
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_layers(path):
+    layer = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    ours = {
+        name.split(".")[1]
+        for name in imports(path)
+        if name.startswith(f"{PACKAGE.name}.")
+    }
+    assert ours <= MAY_IMPORT.get(layer, ours)
+
+
+def test_metaflow_stays_at_the_edge():
+    allowed = {"flow_utils.py", "cards.py", "getters/checkpoints.py"}
+    users = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if any(name.split(".")[0] == "metaflow" for name in imports(path))
+    }
+    assert users <= allowed
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda path: path.stem)
+def test_a_task_is_five_files_of_one_name(flow):
+    task = flow.stem.removesuffix("_flow")
+    for path in (
+        f"configs/{task}.yaml",
+        f"configs/production/{task}.yaml",
+        f"ojd_daps_language_models/tasks/{task}.py",
+        f"tests/test_{task}_flow.py",
+    ):
+        assert (PROJECT_DIR / path).is_file(), path
+    assert list((PACKAGE / "sample_data").glob(f"{task}.*"))
+    functions = [
+        node.name
+        for node in ast.parse((PACKAGE / f"tasks/{task}.py").read_text()).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    ]
+    assert functions == ["tokenize", "train", "evaluate"]
+
+
+def test_importing_the_package_loads_no_model_library():
+    import subprocess
+    import sys
+
+    code = """
+import importlib, pkgutil, sys
+import ojd_daps_language_models as package
+for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    if ".training." not in found.name:
+        importlib.import_module(found.name)
+heavy = {"torch", "transformers", "spacy", "datasets", "sentence_transformers"}
+print(heavy & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT_DIR
+    )
+    assert done.stdout.strip() == "set()", done.stderr
