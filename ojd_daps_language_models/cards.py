@@ -96,7 +96,6 @@ def mlm_report(
         VegaChart(score_chart(metrics["scores"])),
         Markdown("## Adverts: what came in, what was kept"),
         VegaChart(funnel_chart(data_report["funnel"])),
-        _table(data_report["funnel"]),
         *_data_sections(data_report),
         Markdown("## Training"),
         *_training_section(training_log),
@@ -149,7 +148,7 @@ def _score_table(metrics: dict) -> Table:
 def _interval(score: dict, measure: str) -> str:
     form = "{:,.1f}" if measure == "perplexity" else "{:.3f}"
     value, low, high = (form.format(score[key]) for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+    return f"{value} ({low}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high})"
 
 
 def _how_to_read(metrics: dict) -> str:
@@ -172,7 +171,7 @@ def score_chart(scores: dict) -> dict:
     order = [SYSTEMS[name] for name in ("floor", "before", "after")]
     place = {"field": "system", "type": "nominal", "sort": order, "title": None}
     rows = {"field": "measure", "type": "nominal", "title": None}
-    axis = {"format": "%", "title": "hidden words guessed"}
+    axis = {"format": "%", "title": "hidden words guessed", "tickCount": 5}
     return {
         "$schema": SCHEMA,
         "data": {"values": values},
@@ -204,7 +203,11 @@ def funnel_chart(funnel: list[dict]) -> dict:
     """How many adverts are left after each stage."""
     values = [{**row, "order": order} for order, row in enumerate(funnel)]
     y = {"field": "stage", "type": "nominal", "sort": None, "title": None}
-    x = {"field": "adverts", "type": "quantitative", "title": "adverts left"}
+    x = {
+        "field": "adverts",
+        "type": "quantitative",
+        "axis": {"title": "adverts left", "tickCount": 5},
+    }
     return {
         "$schema": SCHEMA,
         "data": {"values": values},
@@ -289,7 +292,11 @@ def pieces_chart(rows: list[dict]) -> dict:
             "x": {
                 "field": "right",
                 "type": "quantitative",
-                "axis": {"format": "%", "title": "hidden words guessed"},
+                "axis": {
+                    "format": "%",
+                    "title": "hidden words guessed",
+                    "tickCount": 5,
+                },
             },
             "color": {
                 **place,

@@ -30,6 +30,10 @@ class BadInput(MetaflowException):
 
     headline = "This cannot be used"
 
+    def __init__(self, message: str):
+        # Metaflow takes an asterisk, as in a glob, for its own mark of bold text.
+        super().__init__(message.replace("*", "\N{ASTERISK OPERATOR}"))
+
 
 def config_parser(model: type[Section]) -> Callable[[str], dict]:
     """A parser for Metaflow's `Config` that checks a YAML text against `model`."""

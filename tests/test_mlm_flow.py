@@ -68,9 +68,9 @@ def errors_of(done) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(home, tiny_bert):
-    """A run on the shipped sample with a tiny BERT, and its artifacts."""
-    done = run_flow(home, "run", "--checkpoint", str(tiny_bert), "--epochs", "3")
+def trained(home):
+    """A run on the shipped sample with the embedded encoder, and its artifacts."""
+    done = run_flow(home, "run", "--epochs", "1")
     assert done.returncode == 0, errors_of(done)
     return done, artifacts(home, run_id_of(done))
 
@@ -95,16 +95,17 @@ def scored(home, tiny_bert, trained):
 def test_it_learns_the_sample(trained):
     metrics = trained[1]["metrics"]
     perplexity = metrics["scores"]["perplexity"]
-    assert perplexity["after"]["high"] < perplexity["before"]["low"] / 2
-    assert perplexity["after"]["high"] < perplexity["floor"]["low"]
+    assert perplexity["after"]["high"] < perplexity["before"]["low"] / 3
+    assert perplexity["after"]["high"] < perplexity["floor"]["low"] / 3
     for measure in ("accuracy_at_1", "accuracy_at_5"):
         scores = metrics["scores"][measure]
         assert scores["change"]["low"] > 0
         assert scores["after"]["value"] - scores["before"]["value"] == pytest.approx(
             scores["change"]["value"]
         )
-    losses = trained[1]["training_log"]["validation_loss"].dropna()
-    assert len(losses) == 3 and losses.is_monotonic_decreasing
+    log = trained[1]["training_log"]
+    assert log["validation_loss"].notna().sum() == 1
+    assert log["loss"].dropna().iloc[-5:].mean() < log["loss"].dropna().iloc[:5].mean()
 
 
 def test_every_row_of_the_sample_is_accounted_for(trained):
@@ -171,24 +172,18 @@ def test_without_epochs_the_checkpoint_is_only_scored(scored):
     assert scored[1]["training_log"].empty
 
 
-def test_the_same_data_gives_the_same_split_and_the_same_hidden_words(scored, trained):
-    one, other = scored[1], trained[1]
-    assert one["data_report"]["fingerprint"] == other["data_report"]["fingerprint"]
-    for measure in ("perplexity", "accuracy_at_1"):
-        before = [run["metrics"]["scores"][measure]["before"] for run in (one, other)]
-        assert before[0] == before[1]
-
-
-def test_a_run_starts_from_another_run(home, trained):
-    origin = run_id_of(trained[0])
-    done = run_flow(home, "run", "--checkpoint", "run:MLMFlow/latest", "--epochs", "0")
+def test_the_same_data_gives_the_same_parts_and_the_same_hidden_words(home, trained):
+    checkpoint = f"run:MLMFlow/{run_id_of(trained[0])}"
+    done = run_flow(home, "run", "--checkpoint", checkpoint, "--epochs", "0")
     assert done.returncode == 0, errors_of(done)
-    found = artifacts(home, run_id_of(done))
-    assert found["lineage"]["checkpoint"].startswith("run:MLMFlow/")
-    assert found["metrics"]["head"] == "the checkpoint's own"
-    if found["lineage"]["checkpoint"].endswith(origin):
-        scores = [run["metrics"]["scores"]["perplexity"] for run in (found, trained[1])]
-        assert scores[0]["before"] == pytest.approx(scores[1]["after"], rel=1e-3)
+    again, first = artifacts(home, run_id_of(done)), trained[1]
+    assert again["lineage"]["checkpoint"] == checkpoint
+    assert again["metrics"]["head"] == "the checkpoint's own"
+    one, other = (run["data_report"]["fingerprint"] for run in (again, first))
+    assert one == other
+    for measure, systems in first["metrics"]["scores"].items():
+        before = again["metrics"]["scores"][measure]["before"]
+        assert before == pytest.approx(systems["after"], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -222,8 +217,11 @@ def test_it_continues_after_a_failure_in_each_step(home, tiny_bert):
 
 BAD_INPUT = {
     "a missing file": (["--data", "nowhere.csv"], "nowhere.csv"),
-    "a glob without match": (["--data", "no*.csv"], r"no\*\.csv"),
-    "a missing column": (["--data", "other.csv"], "no column 'text'; found"),
+    "a glob without match": (["--data", "no*.csv"], "no.\\.csv: no file matches"),
+    "a missing column": (
+        ["--data", "other.csv"],
+        "no column 'text'.*found 'description'",
+    ),
     "an empty file": (["--data", "empty.csv"], "empty.csv"),
     "a header only": (["--data", "header.csv"], "header.csv"),
     "an unknown checkpoint": (["--checkpoint", "./nowhere"], "no such folder"),

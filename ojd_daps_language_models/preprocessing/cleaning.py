@@ -88,7 +88,7 @@ _BULLET_AT_START = re.compile(
 _BULLET_WITHIN = re.compile(rf"[{BULLETS}][{BULLETS} ]*")
 # "skills.- Works", "Role:* As", "areas* Works": list items that lost their line.
 _BULLET_GLUED = re.compile(
-    rf"[-*](?:(?<=[.!?:;][-*]) ?|(?<=[{_LOWER}.) ]\*) )(?=[{_UPPER}][{_LOWER}])"
+    rf"[-*](?:(?<=[.!?…:;][-*]) ?|(?<=[{_LOWER}.) ]\*) )(?=[{_UPPER}][{_LOWER}])"
 )
 _DASH_GLUED = re.compile(rf"-(?<=[{_LOWER})]-) (?=[{_UPPER}])")  # "Sales- Market"
 _BULLET_ALONE = re.compile(r"^- ?\n[\n ]*(?=\S)", re.MULTILINE)

@@ -15,6 +15,8 @@ from phonenumbers import Leniency, PhoneNumberMatcher
 from ojd_daps_language_models.preprocessing.sentences import (
     DEFAULT_PIPELINE,
     cut_text,
+    forget_rare_words,
+    import_spacy,
     load_pipeline,
 )
 
@@ -221,8 +223,7 @@ def load_name_pipeline(name: str) -> "Language | None":
     Raises:
         ValueError: there is no such pipeline, or it finds no entities.
     """
-    import spacy
-
+    spacy = import_spacy(with_torch=name != "auto")
     if name == "auto":
         if not spacy.util.is_package(DEFAULT_PIPELINE):
             return None
@@ -249,7 +250,7 @@ def replace_names(
             (piece, i) for i, text in enumerate(batch) for piece in cut_text(text)
         ]
         replaced, counts = [""] * len(batch), [0] * len(batch)
-        with nlp.memory_zone():  # or the vocabulary grows with every advert
+        with forget_rare_words(nlp):
             for doc, i in nlp.pipe(pieces, as_tuples=True):
                 text, count = _replace_people(doc)
                 replaced[i] += text

@@ -1,7 +1,9 @@
 """Adverts split into sentences, in order, by the lightest part of a spaCy pipeline."""
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,8 @@ _STOP_WITHIN = re.compile(r"[.!?…。\uff01\uff1f][^\s\w]{0,10}\s+\S")
 _LONGEST = 10_000
 _PIECE = re.compile(rf"(?s).{{1,{_LONGEST}}}(?=\s|\Z)|.{{{_LONGEST}}}")
 
+_MANY_WORDS = 100_000
+
 # --- Rules for where no trained pipeline is installed ---------------------------------
 
 # spaCy's tokenizer knows those behind which a sentence goes on (Dr., e.g.); behind
@@ -30,6 +34,7 @@ _MAY_END = """
 _NEVER_END = "dr. e.g. i.e. mr. mrs. ms. prof. st. vs."
 _ABBREVIATIONS = frozenset(_MAY_END.split())
 _TITLES = frozenset(_NEVER_END.split())
+_OPENING = "([{\u201c\u2018«"
 # "Ltd. We", "5 p.m. The": what begins a sentence even behind an abbreviation.
 _STARTER = re.compile(
     r"\. +(All|An|Applicants|As|At|Candidates|Experience|For|Hours|How|If|In|It|Must"
@@ -47,8 +52,7 @@ def load_sentence_pipeline(name: str = "auto") -> "Language":
     Raises:
         ValueError: there is no such pipeline, or it finds no sentences.
     """
-    import spacy
-
+    spacy = import_spacy(with_torch=name != "auto")
     if name != "auto":
         return load_pipeline(name, ("senter",), ("sentencizer",), ("parser",))
     if spacy.util.is_package(DEFAULT_PIPELINE):
@@ -58,6 +62,23 @@ def load_sentence_pipeline(name: str = "auto") -> "Language":
     nlp.add_pipe("sentencizer")
     nlp.add_pipe("mend_boundaries")
     return nlp
+
+
+def import_spacy(with_torch: bool):
+    """Import spaCy, if need be without torch.
+
+    thinc, below spaCy, imports torch wherever it is installed, which takes seconds and
+    hundreds of megabytes that neither rules nor en_core_web_sm have a use for.
+    """
+    absent = not with_torch and "torch" not in sys.modules
+    if absent:
+        sys.modules["torch"] = None
+    try:
+        import spacy
+    finally:
+        if absent:
+            del sys.modules["torch"]
+    return spacy
 
 
 def load_pipeline(name: str, *choices: Sequence[str]) -> "Language":
@@ -126,7 +147,7 @@ def split_sentences(
             for text in batch
         ]
         unclear = filter(_STOP_WITHIN.search, chain.from_iterable(lines))
-        with nlp.memory_zone():  # or the vocabulary grows with every advert
+        with forget_rare_words(nlp):
             sentences = iter([_cut_sentences(doc) for doc in nlp.pipe(unclear)])
         for pieces in lines:
             advert = chain.from_iterable(
@@ -141,21 +162,35 @@ def _cut_sentences(doc: "Doc") -> list[str]:
     return [text[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
 
 
+def forget_rare_words(nlp: "Language") -> AbstractContextManager:
+    """Keep what spaCy remembers of words from growing with every advert.
+
+    The first words stay, so that the frequent ones need no tokenizing again; once
+    there are many, new ones are forgotten where this context ends.
+    """
+    return nlp.memory_zone() if len(nlp.vocab) > _MANY_WORDS else nullcontext()
+
+
 def cut_text(text: str) -> list[str]:
     """Cut a text into pieces that spaCy can read, between words where it can be."""
     return [text] if len(text) <= _LONGEST else _PIECE.findall(text)
 
 
 def _mend_boundaries(doc: "Doc") -> "Doc":
-    """Take back what the sentencizer got wrong about abbreviations and numbers."""
+    """Mend what the sentencizer gets wrong: brackets, abbreviations, numbers."""
     for sentence in list(doc.sents)[1:]:
         first, stop = sentence[0], doc[sentence.start - 1]
         before = doc[sentence.start - 2] if sentence.start > 1 else stop
         goes_on = not first.text[0].isupper()
-        if stop.text != ".":  # "(really!) good"
+        if stop.text[0] in _OPENING or (stop.text == '"' and not stop.whitespace_):
+            first.is_sent_start = False  # "Apply! (Now.)"
+            stop.is_sent_start = True
+        elif stop.text != ".":  # "(really!) good"
             first.is_sent_start = not (goes_on and stop.text not in ("!", "?"))
         elif before.is_sent_start and (before.is_digit or len(before) == 1):
-            first.is_sent_start = False  # "1. Manage the team"
+            first.is_sent_start = False  # "1. Manage the team", "a. Lead it"
+        elif len(before) == 1 and before.is_upper:
+            first.is_sent_start = False  # "John F. Smith"
         elif goes_on and (before.lower_ in _ABBREVIATIONS or "." in before.text):
             first.is_sent_start = False  # "approx. 30", "p.a. plus"
     for match in _STARTER.finditer(doc.text):

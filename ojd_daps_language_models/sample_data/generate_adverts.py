@@ -37,7 +37,7 @@ SAMPLE_COUNT = 480
 DECK = (
     ("exact duplicate",) * 10
     + ("near duplicate",) * 19
-    + ("other language",) * 4
+    + ("welsh", "welsh", "french", "polish")
     + ("tiny",) * 3
     + ("empty",) * 2
     + ("null",)
@@ -222,8 +222,8 @@ def write_draft(
         template = rng.choice(("", " ", "\n\n"))
     elif kind == "tiny":
         template = say_one(rng, words["tiny"])
-    elif kind == "other language":
-        language = rng.choice(list(words["languages"].values()))
+    elif kind in words["languages"]:
+        language = words["languages"][kind]
         facts["title"] = rng.choice(language["titles"])
         facts["salary"] = facts["salary"].split()[0]
         facts["closing"] = f"{day + timedelta(28):%d/%m/%Y}"
