@@ -153,6 +153,8 @@ class MLMFlow(FlowSpec):
         self.lineage = {
             "checkpoint": self.origin,
             "data": self.data,
+            "validation data": self.validation_data,
+            "test data": self.test_data,
             "data fingerprint": self.data_report["fingerprint"],
             **self.code,
         }

@@ -234,7 +234,7 @@ def _data_sections(report: dict) -> list:
         Markdown("### Personal data replaced"),
         _table(
             [
-                {"kind": kind, "replaced": count}
+                {"kind": kind.replace("_", " "), "replaced": count}
                 for kind, count in report["personal_data"].items()
             ]
         ),

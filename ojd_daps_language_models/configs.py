@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Portion = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -72,11 +73,11 @@ class Split(Section):
 
     by: Literal["employer", "cluster"] = Field(
         "employer",
-        description="what stays together: all adverts of an employer, or "
-        "only duplicates of one another",
+        description="what stays on one side: all adverts of an employer, or, for data "
+        "without employers, only near-duplicates",
     )
-    validation: Share = Field(0.1, description="share of adverts, 0 to 1")
-    test: Share = Field(0.1, description="share of adverts, 0 to 1")
+    validation: Portion = Field(0.1, description="share of adverts, above 0, below 1")
+    test: Portion = Field(0.1, description="share of adverts, above 0, below 1")
     max_verbatim_overlap: Share = Field(
         0.25, description="share of held-out sentences that stand in train, 0 to 1"
     )
@@ -106,9 +107,7 @@ class Model(Section):
 class Masking(Section):
     """Which words the model has to guess (Devlin et al., 2019)."""
 
-    probability: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.15, description="share of words that are masked, 0 to 1"
-    )
+    probability: Portion = Field(0.15, description="share of words that are masked")
     whole_words: bool = Field(
         True, description="mask all pieces of a word, or each token on its own"
     )
@@ -122,9 +121,7 @@ class Training(Section):
     )
     batch_size: Count = Field(32, description="blocks per step and device")
     accumulation: Count = Field(1, description="batches per optimiser step")
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
-        5e-5, description="peak of the schedule"
-    )
+    learning_rate: Portion = Field(5e-5, description="peak of the schedule")
     warmup: Share = Field(0.1, description="share of steps until the peak, 0 to 1")
     weight_decay: Share = Field(0.01, description="AdamW's, 0 to 1")
     dropout: Share | None = Field(

@@ -136,6 +136,7 @@ def test_the_outcome_is_printed_with_a_report_that_is_there(trained, home):
     assert "perplexity: after" in said
     page = re.search(r"file://(\S+\.html)", said)[1]
     assert os.path.getsize(page) > 100_000
+    assert list(home.glob("**/steps/train/tasks/*/cards/*.html")), "the live curves"
 
 
 def test_the_report_quotes_no_advert(trained):
@@ -295,10 +296,35 @@ def test_official_parts_are_kept_as_they_are(home, tiny_bert, trained):
     assert found["data_report"]["overlap"]["test"]["near"] == 0
 
 
+def test_adverts_and_checkpoint_may_lie_in_s3(home, tiny_bert, s3):
+    data = s3.put("adverts/part-1.jsonl.gz", SAMPLE.read_bytes())
+    for path in tiny_bert.iterdir():
+        s3.put(f"models/tiny/{path.name}", path.read_bytes())
+    checkpoint = f"s3://{s3.bucket}/models/tiny"
+    arguments = ["--data", data, "--checkpoint", checkpoint, "--epochs", "0"]
+    done = run_flow(home, "run", *arguments)
+    assert done.returncode == 0, errors_of(done)
+    found = artifacts(home, run_id_of(done))
+    assert found["lineage"]["checkpoint"] == checkpoint
+    assert found["data_report"]["funnel"][0]["adverts"] == 480
+
+
 def test_the_code_package_carries_package_and_yaml(home):
     done = run_flow(home, "package", "list")
     for name in ("tasks/mlm.py", "recipes/mlm.yaml", "sample_data/mlm.jsonl.gz"):
-        assert f"ojd_daps_language_models/{name}" in done.stdout
+        assert f"ojd_daps_language_models/{name}" in done.stderr
+
+
+def test_the_gpu_is_asked_for_on_batch_only_where_the_profile_can_run_it(
+    home, monkeypatch
+):
+    here = errors_of(run_flow(home, "show"))
+    assert "@resources" in here and "@batch" not in here
+    monkeypatch.setenv("METAFLOW_DEFAULT_DATASTORE", "s3")
+    monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_S3", "s3://bucket/metaflow")
+    monkeypatch.setenv("METAFLOW_BATCH_JOB_QUEUE", "gpus")
+    there = errors_of(run_flow(home, "show"))
+    assert "@batch" in there and "@resources" not in there
 
 
 def test_show_names_every_step(home):

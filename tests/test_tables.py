@@ -240,7 +240,7 @@ def test_a_file_without_rows_is_told_apart_from_a_broken_one(
         (
             "a.csv",
             b"id,description\n1,a\n",
-            "no column 'text'; found 'id', 'description'$",
+            "no column 'text'; found 'id', 'description'\\. Your names",
         ),
         ("a.csv", b"id,Texts\n1,words\n", "found 'id', 'Texts'; did you mean 'Texts'"),
         ("a.jsonl", b'{"body": "words"}\n', "no column 'text'; found 'body'"),

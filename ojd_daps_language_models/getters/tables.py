@@ -137,7 +137,9 @@ def check_columns(file: File, columns: Sequence[str], found: Sequence[str]) -> N
         near = difflib.get_close_matches(name.lower(), lowered, n=1)
         if near:
             message += f"; did you mean '{lowered[near[0]]}' for '{name}'?"
-    raise ValueError(f"{message}. The configuration says how your columns are called")
+    raise ValueError(
+        f"{message}. Your names of columns, or null, go into the configuration"
+    )
 
 
 def _decompressed(stored: BinaryIO) -> io.BufferedReader:

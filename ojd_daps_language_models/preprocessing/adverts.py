@@ -104,9 +104,9 @@ def prepare_adverts(given: dict[str, Iterable[Chunk]], config) -> Prepared:
         "overlap": overlap,
         "fingerprint": _fingerprint(adverts),
     }
-    print(
-        f"{len(adverts):,} adverts kept, {len(aside):,} kept aside: {report['parts']}"
-    )
+    print(f"{len(adverts):,} adverts kept, {len(aside):,} kept aside")
+    for name in ("kept_aside", "personal_data", "names", "sentences", "parts"):
+        print(f"{name}: {report[name]}")
     for part in overlap:
         limits = {
             "verbatim": config.split.max_verbatim_overlap,
@@ -185,7 +185,13 @@ def _split(adverts: pd.DataFrame, given, split) -> pd.Series:
     training = parts == TRAIN
     keys = [adverts.loc[training, "near"]]
     if split.by == "employer":
-        keys.append(adverts.loc[training, "employer"])
+        employers = adverts.loc[training, "employer"]
+        if employers.isna().all():
+            raise ValueError(
+                "split.by is employer, but no advert has one: name its column under "
+                "data.columns.employer, or say split.by: cluster"
+            )
+        keys.append(employers)
     parts[training] = split_groups(
         linked_groups(*keys),
         validation=0 if VALIDATION in given else split.validation,

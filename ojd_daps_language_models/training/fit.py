@@ -38,7 +38,7 @@ def training_arguments(
     Args:
         folder: for the Trainer's files; needs room for two copies of the model.
     """
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
         per_device_train_batch_size=config.batch_size,
@@ -63,6 +63,9 @@ def training_arguments(
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    # DataParallel would scatter places and labels as if they were rows of the batch.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 class TrainingLog(TrainerCallback):
