@@ -1,6 +1,6 @@
 """Tokens of adverts in blocks: adverts per second against the list-concatenating way.
 
-    python benchmarks/tokenizing.py [--data adverts.jsonl] [--adverts 1000]
+    python benchmarks/tokenizing.py [--data adverts.jsonl] [--adverts 6000]
 
 Peer: a loop that tokenizes advert by advert with transformers' tokenizer, adds up the
 lists (`sum(lists, [])`) and slices them, as many a fine-tuning script does. Beside it
@@ -34,8 +34,8 @@ def read_texts(path: Path, count: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="JSON Lines with a column `text`")
-    parser.add_argument("--adverts", type=int, default=2000)
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--adverts", type=int, default=6000)
+    parser.add_argument("--repetitions", type=int, default=2)
     arguments = parser.parse_args()
     texts = read_texts(arguments.data or sample_path("mlm"), arguments.adverts)
     folder = get_checkpoint("embedded")
