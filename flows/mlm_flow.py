@@ -29,6 +29,7 @@ from ojd_daps_language_models.flow_utils import (
     describe_code,
     describe_outcome,
     measured,
+    resolve_config,
 )
 from ojd_daps_language_models.getters.adverts import check_adverts, iter_parts
 from ojd_daps_language_models.getters.checkpoints import (
@@ -36,6 +37,7 @@ from ojd_daps_language_models.getters.checkpoints import (
     describe_checkpoint,
     get_checkpoint,
     pin_checkpoint,
+    pin_revision,
 )
 from ojd_daps_language_models.tasks import mlm
 
@@ -91,6 +93,7 @@ class MLMFlow(FlowSpec):
             check_adverts(path, self.config.data.columns)
         self.origin = pin_checkpoint(self.checkpoint)
         folder = get_checkpoint(self.origin, self.config.model.revision)
+        self.revision = pin_revision(folder, self.config.model.revision)
         self.encoder = describe_checkpoint(folder, self.checkpoint)
         check_masked_lm(self.encoder, self.config.training.block_size)
         self.code = describe_code()
@@ -114,7 +117,7 @@ class MLMFlow(FlowSpec):
     @step
     def tokenize(self):
         """Turn adverts into tokens."""
-        folder = get_checkpoint(self.origin, self.config.model.revision)
+        folder = get_checkpoint(self.origin, self.revision)
         self.tokens = mlm.tokenize(self.adverts, folder)
         self.next(self.train)
 
@@ -129,7 +132,7 @@ class MLMFlow(FlowSpec):
     @step
     def train(self):
         """Train, and keep the epoch that is best on validation."""
-        folder = get_checkpoint(self.origin, self.config.model.revision)
+        folder = get_checkpoint(self.origin, self.revision)
         self.model, self.training_log = mlm.train(
             self.tokens,
             folder,
@@ -140,18 +143,24 @@ class MLMFlow(FlowSpec):
         )
         self.next(self.evaluate)
 
+    @batch(
+        gpu=config_expr("config.compute.gpu"),
+        cpu=config_expr("config.compute.cpu"),
+        memory=config_expr("config.compute.memory"),
+    )
     @environment(vars=PATIENT_THREADS)
     @card(type="blank")
     @measured
     @step
     def evaluate(self):
         """Score the model once on the test adverts and write the report."""
-        folder = get_checkpoint(self.origin, self.config.model.revision)
+        folder = get_checkpoint(self.origin, self.revision)
         self.metrics = mlm.evaluate(
             self.tokens, folder, self.model, self.config, self.seed
         )
         self.lineage = {
             "checkpoint": self.origin,
+            "checkpoint revision": self.revision,
             "data": self.data,
             "validation data": self.validation_data,
             "test data": self.test_data,
@@ -167,7 +176,9 @@ class MLMFlow(FlowSpec):
             metrics=self.metrics,
             lineage=self.lineage,
             costs=self.costs,
-            config=self.config.to_dict(),
+            config=resolve_config(
+                self.config.to_dict(), self.data, self.origin, self.epochs, self.seed
+            ),
         )
         self.next(self.push_to_hub)
 
@@ -181,9 +192,7 @@ class MLMFlow(FlowSpec):
     @step
     def end(self):
         """Say what came out, and where to look."""
-        print(
-            describe_outcome(self.metrics["scores"], current.flow_name, current.run_id)
-        )
+        print(describe_outcome(self.metrics, current.flow_name, current.run_id))
 
 
 if __name__ == "__main__":

@@ -332,6 +332,8 @@ def _table(rows: list[dict]) -> Table:
 
 
 def _cell(value) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, float):
         return f"{value:,.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

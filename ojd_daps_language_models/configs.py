@@ -15,6 +15,9 @@ Count = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
+ONE_MASK = r"^[^\[]*\[MASK\][^\[]*$"
+
+
 class Section(BaseModel):
     """A part of a configuration: frozen, and closed to unknown keys."""
 
@@ -122,7 +125,9 @@ class Training(Section):
     batch_size: Count = Field(32, description="blocks per step and device")
     accumulation: Count = Field(1, description="batches per optimiser step")
     learning_rate: Portion = Field(5e-5, description="peak of the schedule")
-    warmup: Share = Field(0.1, description="share of steps until the peak, 0 to 1")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="share of steps until the peak, 0 to below 1"
+    )
     weight_decay: Share = Field(0.01, description="AdamW's, 0 to 1")
     dropout: Share | None = Field(
         None, description="while training, 0 to 1; null: what the checkpoint says"
@@ -148,7 +153,7 @@ class Evaluation(Section):
     bootstrap_samples: Annotated[int, Field(ge=100)] = Field(
         1000, description="resamples of adverts for each 95% interval"
     )
-    fill_mask: list[str] = Field(
+    fill_mask: list[Annotated[str, Field(pattern=ONE_MASK)]] = Field(
         [], description="sentences with one [MASK], written for the report"
     )
 
@@ -156,7 +161,7 @@ class Evaluation(Section):
 class Compute(Section):
     """What the train step asks of AWS Batch or Kubernetes."""
 
-    gpu: Annotated[int, Field(ge=0)] = Field(1, description="GPUs")
+    gpu: Annotated[int, Field(ge=0, le=1)] = Field(1, description="GPUs, 0 or 1")
     cpu: Count = Field(8, description="virtual CPUs")
     memory: Count = Field(32_000, description="MB")
 

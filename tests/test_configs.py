@@ -41,6 +41,7 @@ def test_shipped_files_name_every_key_and_comment_it(path):
         ("split: {validation: 0.5, test: 0.5}", "leave a share for training"),
         ("personal_data: {phone_regions: [uk]}", "phone_regions.0.*ISO 3166"),
         ("publishing: {push_to: me}", "OWNER/NAME"),
+        ("evaluation: {fill_mask: [no mask here]}", "fill_mask.0"),
         ("model: {checkpoint: 3}", "model.checkpoint: .*string"),
         ("data: sample", "data: .*found 'sample'"),
         ("- 1", "expected sections"),

@@ -49,7 +49,7 @@ ARCHITECTURES = {
     ),
 }
 VOCABULARY = Vocabulary(
-    np.ones(120, bool), np.array([True] * 5 + [False] * 115), mask=4
+    np.ones(120, bool), *[np.array([True] * 5 + [False] * 115)] * 2, mask=4
 )
 
 
@@ -169,6 +169,18 @@ def test_a_checkpoint_without_head_gets_one_that_starts_at_word_frequencies(
     assert output.weight is bare.get_input_embeddings().weight
     expected = np.log((counts + 1) / (counts + 1).sum())
     np.testing.assert_allclose(output.bias.detach(), expected, rtol=1e-4)
+
+
+def test_an_encoder_with_a_missing_layer_is_refused(tiny_bert, tmp_path):
+    model, _ = load_masked_lm(tiny_bert, 0, count_tokens=None)
+    weights = {
+        name: values
+        for name, values in model.state_dict().items()
+        if "layer.1.attention.self.query" not in name
+    }
+    model.save_pretrained(tmp_path / "broken", state_dict=weights)
+    with pytest.raises(ValueError, match=r"2 weights of the encoder are missing"):
+        load_masked_lm(tmp_path / "broken", 0, count_tokens=None)
 
 
 def test_a_packed_model_comes_back_the_same(tiny_bert, tmp_path):

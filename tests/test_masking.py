@@ -10,7 +10,7 @@ from ojd_daps_language_models.training.masking import Vocabulary, mask_words
 PAD, CLS, MASK = 0, 1, 2
 STARTS = np.array([True] * 50 + [False] * 50)  # token 50 and above goes on with a word
 SPECIAL = np.array([True] * 3 + [False] * 97)
-VOCABULARY = Vocabulary(STARTS, SPECIAL, MASK)
+VOCABULARY = Vocabulary(STARTS, SPECIAL, SPECIAL, MASK)
 
 
 def hide(ids, probability=0.15, whole_words=True, seed=0):

@@ -11,6 +11,7 @@ from ojd_daps_language_models.preprocessing.packing import (
     pack,
     positions_in_advert,
     word_starts,
+    words_apart,
 )
 
 adverts = st.lists(st.integers(0, 40), max_size=12)
@@ -83,19 +84,22 @@ def test_word_starts_of_wordpiece(tiny_bert):
         assert starts[encoding.ids].tolist() == first
 
 
-def test_word_starts_of_byte_level_bpe():
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+def test_words_of_byte_level_bpe():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
     tokenizer.train_from_iterator(["we need a nurse, a nurse we need"] * 9, trainer)
-    encoding = tokenizer.encode("we need a nurse, zebra")
+    encoding = tokenizer.encode("we need a nurse, in\nLeeds")
     starts = word_starts(tokenizer)[encoding.ids]
+    apart = words_apart(tokenizer)[encoding.ids]
+    starts[1:] |= apart[:-1]
     words = "".join(
         (" |" if start else "") + token
         for start, token in zip(starts, encoding.tokens, strict=True)
     )
-    assert words == " |Ġwe |Ġneed |Ġa |Ġnurse |, |Ġzebra"
+    assert words == " |Ġwe |Ġneed |Ġa |Ġnurse |, |Ġin |Ċ |Leeds"

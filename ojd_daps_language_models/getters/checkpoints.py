@@ -90,16 +90,27 @@ def get_checkpoint(
 
 
 def pin_checkpoint(checkpoint: str) -> str:
-    """The checkpoint with `latest` replaced by the id of that run.
+    """The checkpoint with `latest` replaced by that run's id, and a folder in full.
 
-    All steps of a run then start from the same one, also when it is resumed.
+    All steps of a run then start from the same one, also when it is resumed elsewhere.
     """
     if not checkpoint.startswith("run:"):
-        return checkpoint
+        folder = Path(checkpoint).expanduser()
+        return str(folder.resolve()) if folder.is_dir() else checkpoint
     flow, run_id = _split_run(checkpoint)
     if run_id == "latest":
         run_id = _latest_successful_run(flow)
     return f"run:{flow}/{run_id}"
+
+
+def pin_revision(folder: Path, revision: str | None) -> str | None:
+    """The commit of a model from the hub, so that no step reads a later one.
+
+    Args:
+        folder: from `get_checkpoint`; in the hub's cache its name is the commit.
+        revision: what the user asked for, given back for what is not of the hub.
+    """
+    return folder.name if folder.parent.name == "snapshots" else revision
 
 
 def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]:

@@ -91,6 +91,9 @@ def prepare_adverts(given: dict[str, Iterable[Chunk]], config) -> Prepared:
     adverts, repeated = _drop_duplicates(adverts, config.duplicates.near_threshold)
     aside = pd.concat([*aside, repeated], ignore_index=True)
     adverts["part"] = _split(adverts, given, config.split)
+    for part in PARTS:
+        if not (adverts["part"] == part).any():
+            raise ValueError(f"{part}: {_nothing_left([aside])}")
     sentence_nlp = load_sentence_pipeline()
     overlap = _measure_overlap(adverts, sentence_nlp, config)
     adverts = adverts.drop(columns=["exact", "near"])
@@ -183,6 +186,8 @@ def _split(adverts: pd.DataFrame, given, split) -> pd.Series:
     """The part of each advert; only what the user did not bring is split off."""
     parts = adverts["part"].copy()
     training = parts == TRAIN
+    if not training.any():
+        raise ValueError("no training advert is left: all resemble held-out ones")
     keys = [adverts.loc[training, "near"]]
     if split.by == "employer":
         employers = adverts.loc[training, "employer"]
@@ -191,7 +196,9 @@ def _split(adverts: pd.DataFrame, given, split) -> pd.Series:
                 "split.by is employer, but no advert has one: name its column under "
                 "data.columns.employer, or say split.by: cluster"
             )
-        keys.append(employers)
+        # First, so that groups are called after employers: when adverts are added, an
+        # employer then stays on its side.
+        keys.insert(0, employers)
     parts[training] = split_groups(
         linked_groups(*keys),
         validation=0 if VALIDATION in given else split.validation,
@@ -208,11 +215,16 @@ def _measure_overlap(adverts: pd.DataFrame, nlp, config) -> dict[str, dict]:
             progress_bar(f"comparing {part}", "advert", len(texts), texts), nlp
         )
 
-    return measure_overlap(
+    employers = adverts.groupby("part")["employer"].unique()
+    overlap = measure_overlap(
         sentences(TRAIN),
         {part: sentences(part) for part in (VALIDATION, TEST)},
         config.duplicates.near_threshold,
     )
+    for part, numbers in overlap.items():
+        shared = set(employers[part]) & set(employers[TRAIN])
+        numbers["employers_in_train"] = len({name for name in shared if name == name})
+    return overlap
 
 
 def _funnel(aside: pd.DataFrame, kept: int) -> list[dict]:

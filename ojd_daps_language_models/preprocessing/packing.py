@@ -5,6 +5,7 @@ nothing here needs torch.
 """
 
 import itertools
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -98,15 +99,31 @@ def positions_in_advert(adverts: np.ndarray) -> np.ndarray:
 def word_starts(tokenizer) -> np.ndarray:
     """Which tokens of the vocabulary begin a word, shape (vocabulary,), bool.
 
-    WordPiece marks the pieces that go on (`##ing`); byte-level BPE and SentencePiece
-    mark those that begin (`Ġjob`, `▁job`), where punctuation begins a word unmarked.
+    WordPiece marks the pieces that go on (`##ing`). Byte-level BPE and SentencePiece
+    mark those that begin (`Ġjob`, `▁job`); there, what is no letter or digit, such as
+    punctuation or a line break, begins a word unmarked.
     """
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     begins = np.ones(max(vocabulary.values()) + 1, bool)
-    marked = any(token[0] in "Ġ▁" for token in vocabulary if token)
+    continues = json.loads(tokenizer.to_str())["model"].get("continuing_subword_prefix")
     for token, number in vocabulary.items():
-        if marked:
-            begins[number] = token[:1] in "Ġ▁" or not token[:1].isalnum()
+        if continues:
+            begins[number] = not token.startswith(continues)
         else:
-            begins[number] = not token.startswith("##")
+            text = tokenizer.decode([number], skip_special_tokens=False)
+            begins[number] = token[:1] in "Ġ▁" or not text[:1].isalnum()
     return begins
+
+
+def words_apart(tokenizer) -> np.ndarray:
+    """Which tokens are words of their own, so that the next one begins another.
+
+    They have no letter or digit: punctuation, line breaks; but not the mark of a word's
+    beginning alone. Shape (vocabulary,), bool.
+    """
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    apart = np.zeros(max(vocabulary.values()) + 1, bool)
+    for token, number in vocabulary.items():
+        text = tokenizer.decode([number], skip_special_tokens=False)
+        apart[number] = token.strip("Ġ▁") != "" and not any(map(str.isalnum, text))
+    return apart

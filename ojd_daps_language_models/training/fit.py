@@ -19,8 +19,10 @@ def has_bf16() -> bool:
 
 
 def uses_bf16(precision: str) -> bool:
-    """Resolve `training.precision` on this machine."""
-    return precision == "bf16" or (precision == "auto" and has_bf16())
+    """Resolve `training.precision` on this machine: without hardware, bf16 is slow."""
+    if precision == "bf16" and not has_bf16():
+        print("precision: fp32, for this machine has no bf16")
+    return precision != "fp32" and has_bf16()
 
 
 def set_dropout(model: torch.nn.Module, share: float | None) -> None:

@@ -32,6 +32,9 @@ def load_masked_lm(
 
     Returns:
         The model, on the GPU where there is one, and whether its head is new.
+
+    Raises:
+        ValueError: weights of the encoder itself are missing.
     """
     logging.set_verbosity_error()  # a new head is ours to report, not to warn of
     logging.disable_progress_bar()
@@ -39,19 +42,27 @@ def load_masked_lm(
     model, loading = AutoModelForMaskedLM.from_pretrained(
         folder, dtype=torch.float32, output_loading_info=True
     )
-    new_head = bool(loading["missing_keys"])
-    if new_head:
-        counts = torch.as_tensor(count_tokens() + 1.0)
-        parameters = dict(model.named_parameters())
-        with torch.no_grad():
-            for name in loading["missing_keys"] & parameters.keys():
-                if (
-                    parameters[name].dim() == 2
-                    and len(set(parameters[name].shape)) == 1
-                ):
-                    torch.nn.init.eye_(parameters[name])
-            model.get_output_embeddings().bias.copy_((counts / counts.sum()).log())
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), new_head
+    missing = set(loading["missing_keys"])
+    encoder = f"{model.base_model_prefix}."
+    lost = sorted(
+        key for key in missing if key.startswith(encoder) and "pooler" not in key
+    )
+    if lost:
+        raise ValueError(
+            f"{folder}: {len(lost)} weights of the encoder are missing, such as "
+            f"{lost[0]}; expected a complete checkpoint"
+        )
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name in missing & parameters.keys():
+            if parameters[name].dim() == 2 and len(set(parameters[name].shape)) == 1:
+                torch.nn.init.eye_(parameters[name])
+        bias = getattr(model.get_output_embeddings(), "bias", None)
+        if bias is not None and any(key.endswith("bias") for key in missing):
+            counts = torch.as_tensor(count_tokens() + 1.0)
+            if bias.shape == counts.shape:
+                bias.copy_((counts / counts.sum()).log())
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), bool(missing)
 
 
 def first_position(model: PreTrainedModel) -> int:
@@ -63,34 +74,41 @@ def first_position(model: PreTrainedModel) -> int:
 
 
 def keeps_adverts_apart(model: PreTrainedModel, width: int) -> bool:
-    """Whether two adverts in one block are read as if each stood alone.
+    """Whether adverts in one block, long or short, are read as if each stood alone.
 
     Tried on this very model, since architectures differ in what they make of a
     block-diagonal mask: some refuse it, some ignore it, some lose their window by it.
 
     Args:
-        width: of the blocks, in tokens; even.
+        width: of the blocks, in tokens.
     """
-    half = width // 2
-    places = torch.arange(width, device=model.device)[None]
     ordinary = model.config.vocab_size // 2  # special tokens stand at the low end
-    ids = ordinary + places % ordinary
-    together = {
-        "input_ids": ids,
-        "adverts": places // half,
-        "position_ids": places % half + first_position(model),
-    }
-    training = model.training
+    ids = ordinary + torch.arange(width, device=model.device)[None] % ordinary
+    longer = width - min(8, width // 2)
+    was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            packed = model.base_model(**model_inputs(together)).last_hidden_state
-            alone = model.base_model(ids.reshape(2, half)).last_hidden_state
+            for first in (longer, width):
+                places = torch.arange(width, device=model.device)[None]
+                batch = {
+                    "input_ids": ids,
+                    "adverts": (places >= first).long(),
+                    "position_ids": places % first + first_position(model),
+                }
+                packed = model.base_model(**model_inputs(batch)).last_hidden_state
+                for part in (slice(0, first), slice(first, width)):
+                    if ids[:, part].shape[1]:
+                        alone = model.base_model(ids[:, part]).last_hidden_state
+                        if not torch.allclose(packed[:, part], alone, atol=1e-4):
+                            return False
+    except torch.OutOfMemoryError:
+        raise
     except (TypeError, ValueError, RuntimeError, IndexError):
         return False
     finally:
-        model.train(training)
-    return torch.allclose(packed.reshape(alone.shape), alone, atol=1e-4)
+        model.train(was_training)
+    return True
 
 
 def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -207,7 +225,9 @@ class MaskedLMTrainer(Trainer):
     ):
         with head_at(self.accelerator.unwrap_model(model), inputs["places"]):
             logits = model(**model_inputs(inputs)).logits[0]
-        loss = cross_entropy(logits.float(), inputs["labels"])
+        labels = inputs["labels"]
+        loss = cross_entropy(logits.float(), labels, reduction="sum")
+        loss = loss / max(len(labels), 1)
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset=None):
@@ -252,4 +272,6 @@ def score_hidden_tokens(
         scores["words"].append(words[words >= 0])
         scores["losses"].append((logits.logsumexp(1) - right[:, 0]).cpu().numpy())
         scores["ranks"].append((logits > right).sum(1).cpu().numpy())
+    if not scores["losses"]:
+        raise ValueError("no word is hidden: too few adverts to score on")
     return {name: np.concatenate(parts) for name, parts in scores.items()}

@@ -4,16 +4,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ojd_daps_language_models.preprocessing.packing import word_starts, words_apart
+
 
 class Vocabulary(NamedTuple):
     """What masking needs to know of a tokenizer.
 
     word_starts: whether a token begins a word, shape (vocabulary,), bool.
-    special: whether a token is never masked ([CLS], padding …), shape (vocabulary,).
+    words_apart: whether it is a word of its own, such as a full stop; likewise.
+    special: whether it is never masked, such as [CLS] and padding; likewise.
     mask: number of the mask token.
     """
 
     word_starts: np.ndarray
+    words_apart: np.ndarray
     special: np.ndarray
     mask: int
 
@@ -31,13 +35,18 @@ class Masked(NamedTuple):
 
 
 def vocabulary_of(tokenizer) -> Vocabulary:
-    """Read a transformers tokenizer with a fast backend."""
-    from ojd_daps_language_models.preprocessing.packing import word_starts
+    """Read a transformers tokenizer with a fast backend.
 
-    starts = word_starts(tokenizer.backend_tokenizer)
+    Raises:
+        ValueError: it has no token to hide words by, or none for padding.
+    """
+    if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
+        raise ValueError("the tokenizer has no mask token or no padding token")
+    backend = tokenizer.backend_tokenizer
+    starts = word_starts(backend)
     special = np.zeros(len(starts), bool)
     special[tokenizer.all_special_ids] = True
-    return Vocabulary(starts, special, tokenizer.mask_token_id)
+    return Vocabulary(starts, words_apart(backend), special, tokenizer.mask_token_id)
 
 
 def mask_words(
@@ -60,7 +69,7 @@ def mask_words(
     if whole_words:
         begins = vocabulary.word_starts[ids] | special
         begins[:, 0] = True  # a block that starts within a word
-        begins[:, 1:] |= special[:, :-1]
+        begins[:, 1:] |= (special | vocabulary.words_apart[ids])[:, :-1]
     word = np.cumsum(begins).reshape(ids.shape) - 1
     drawn = rng.random(word[-1, -1] + 1 if ids.size else 0) < probability
     chosen = drawn[word] & ~special

@@ -28,7 +28,8 @@ def bootstrap(
     for sample in range(samples):
         drawn = np.bincount(rng.integers(count, size=count), minlength=count)
         totals[sample] = drawn @ sums
-    low, high = np.percentile(statistic(totals), [2.5, 97.5])
+    # A resample of few adverts may have nothing to count.
+    low, high = np.nanpercentile(statistic(totals), [2.5, 97.5])
     return {
         "value": float(statistic(sums.sum(axis=0))),
         "low": float(low),

@@ -1,0 +1,88 @@
+"""From chunks of adverts to parts: nothing leaks, nothing is lost, errors are plain."""
+
+import pandas as pd
+import pytest
+
+from ojd_daps_language_models.configs import MLMConfig
+from ojd_daps_language_models.getters.adverts import iter_parts
+from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
+from ojd_daps_language_models.sample_data.generate_adverts import generate_adverts
+
+
+@pytest.fixture(scope="module")
+def adverts() -> pd.DataFrame:
+    """Adverts of the generator, as the getter gives them, without unusable rows."""
+    config = MLMConfig()
+    given = iter_parts("sample", None, None, config.data)
+    return pd.concat([chunk for chunk, _ in given["train"]], ignore_index=True)
+
+
+def chunks(adverts):
+    nothing = pd.DataFrame(columns=["source", "row", "id", "reason"], dtype="str")
+    return [(adverts, nothing)]
+
+
+def prepare(config=None, **parts):
+    given = {part: chunks(adverts) for part, adverts in parts.items()}
+    return prepare_adverts(given, config or MLMConfig())
+
+
+def test_the_order_of_rows_changes_nothing(adverts):
+    one = prepare(train=adverts)
+    other = prepare(train=adverts.sample(frac=1, random_state=3))
+    assert one.report["fingerprint"] == other.report["fingerprint"]
+    parts = [p.adverts.set_index("id")["part"].sort_index() for p in (one, other)]
+    pd.testing.assert_series_equal(*parts)
+
+
+def test_every_advert_is_kept_or_kept_aside(adverts):
+    prepared = prepare(train=adverts)
+    rows = [*prepared.adverts["row"], *prepared.kept_aside["row"]]
+    assert sorted(rows) == sorted(adverts["row"])
+    assert prepared.kept_aside["reason"].notna().all()
+
+
+def test_an_official_part_stays_whole_and_its_duplicates_leave_training(adverts):
+    test = adverts[adverts["row"] % 8 == 0]
+    prepared = prepare(train=adverts, test=test)
+    kept = prepared.adverts
+    unfit = prepared.kept_aside["reason"].str.contains("words|language")
+    assert (kept["part"] == "test").sum() + unfit.sum() >= len(test)
+    assert prepared.report["overlap"]["test"]["near"] == 0
+    assert prepared.report["overlap"]["test"]["employers_in_train"] > 0
+
+
+def test_what_only_repeats_the_test_part_leaves_no_training(adverts):
+    with pytest.raises(ValueError, match="no training advert is left"):
+        prepare(train=adverts, test=adverts)
+
+
+def test_an_official_part_without_usable_adverts_is_refused(adverts):
+    short = adverts[:5].assign(text="Apply now")
+    with pytest.raises(ValueError, match=r"test: no advert is left.*fewer than 20"):
+        prepare(train=adverts[5:], test=short)
+
+
+def test_unknown_employers_cannot_be_kept_apart(adverts):
+    nameless = adverts.assign(employer=pd.Series(None, adverts.index, dtype="str"))
+    with pytest.raises(ValueError, match="no advert has one"):
+        prepare(train=nameless)
+    split = {"by": "cluster", "max_verbatim_overlap": 0.5}
+    config = MLMConfig.model_validate({"split": split})
+    assert prepare(config, train=nameless).report["parts"]["test"]["adverts"] > 0
+
+
+def test_employers_stay_on_their_side_when_adverts_are_added():
+    """Most of them do: a part that has become larger takes some in."""
+    made = pd.DataFrame(generate_adverts(700, seed=5, employers=60)).dropna()
+    made = made.drop_duplicates("id").assign(source="made")
+    made["row"] = range(len(made))
+    made = made.astype(dict.fromkeys(["id", "text", "employer", "title"], "str"))
+    limits = {"max_verbatim_overlap": 1, "max_near_overlap": 1}
+    config = MLMConfig.model_validate({"split": limits})
+    before, after = (
+        prepare(config, train=rows).adverts.groupby("employer")["part"].first()
+        for rows in (made[:630], made)
+    )
+    both = before.index.intersection(after.index)
+    assert (before[both] == after[both]).mean() > 0.8
