@@ -57,6 +57,12 @@ def test_what_only_repeats_the_test_part_leaves_no_training(adverts):
         prepare(train=adverts, test=adverts)
 
 
+def test_the_test_part_cannot_choose_the_epoch(adverts):
+    test, train = adverts[adverts["row"] % 8 == 0], adverts[adverts["row"] % 8 != 0]
+    with pytest.raises(ValueError, match=r"100\.0% .* near-duplicate in test"):
+        prepare(train=train, validation=test, test=test)
+
+
 def test_an_official_part_without_usable_adverts_is_refused(adverts):
     short = adverts[:5].assign(text="Apply now")
     with pytest.raises(ValueError, match=r"test: no advert is left.*fewer than 20"):

@@ -244,6 +244,12 @@ def _blocks(
     )
     from ojd_daps_language_models.training.masking import vocabulary_of
 
+    largest = tokens["ids"].max(initial=0)
+    if largest >= model.config.vocab_size:
+        raise ValueError(
+            f"{checkpoint}: its tokenizer gave token {largest}, but its model knows "
+            f"{model.config.vocab_size}; expected a tokenizer of that model"
+        )
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     apart = keeps_adverts_apart(model, config.training.block_size)
     return MaskedBlocks(
