@@ -9,12 +9,11 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+# A share may be nothing or all; a portion leaves some for others.
 Share = Annotated[float, Field(ge=0, le=1)]
 Portion = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
 ONE_MASK = r"^[^\[]*\[MASK\][^\[]*$"
 
 

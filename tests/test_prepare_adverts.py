@@ -42,6 +42,14 @@ def test_every_advert_is_kept_or_kept_aside(adverts):
     assert prepared.kept_aside["reason"].notna().all()
 
 
+def test_what_was_kept_aside_is_shown_even_if_the_split_fails(adverts, capsys):
+    one = adverts[adverts["row"] == adverts["row"].min()]
+    twice = pd.concat([one, one.assign(row=999)], ignore_index=True)
+    with pytest.raises(ValueError, match="cannot be divided"):
+        prepare(train=twice)
+    assert "kept aside: exact duplicate (1)" in capsys.readouterr().out
+
+
 def test_an_official_part_stays_whole_and_its_duplicates_leave_training(adverts):
     test = adverts[adverts["row"] % 8 == 0]
     prepared = prepare(train=adverts, test=test)

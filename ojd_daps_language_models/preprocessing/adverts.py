@@ -90,6 +90,10 @@ def prepare_adverts(given: dict[str, Iterable[Chunk]], config) -> Prepared:
 
     adverts, repeated = _drop_duplicates(adverts, config.duplicates.near_threshold)
     aside = pd.concat([*aside, repeated], ignore_index=True)
+    # Said before the split, which may fail for what is missing here.
+    print(f"{len(adverts):,} adverts kept, {len(aside):,} kept aside")
+    for row in _count_reasons(aside):
+        print(f"kept aside: {row['reason']} ({row['adverts']:,})")
     adverts["part"] = _split(adverts, given, config.split)
     for part in PARTS:
         if not (adverts["part"] == part).any():
@@ -108,8 +112,7 @@ def prepare_adverts(given: dict[str, Iterable[Chunk]], config) -> Prepared:
         "overlap": overlap,
         "fingerprint": _fingerprint(adverts),
     }
-    print(f"{len(adverts):,} adverts kept, {len(aside):,} kept aside")
-    for name in ("kept_aside", "personal_data", "names", "sentences", "parts"):
+    for name in ("personal_data", "names", "sentences", "parts"):
         print(f"{name}: {report[name]}")
     for part in overlap:
         limits = {
