@@ -64,8 +64,9 @@ print(description, sorted({"torch", "transformers", "metaflow"} & set(sys.module
     printed = subprocess.check_output(command, cwd=ROOT, text=True)
     assert printed == (
         "{'checkpoint': 'embedded', 'model_type': 'bert', 'architectures': "
-        "['BertModel'], 'masked_lm': True, 'mlm_head': False, 'fast_tokenizer': True, "
-        "'vocabulary': 30522, 'max_positions': 512, 'weight_bytes': 90868376} []\n"
+        "['BertModel'], 'masked_lm': True, 'classifier': True, 'mlm_head': False, "
+        "'fast_tokenizer': True, 'vocabulary': 30522, 'max_positions': 512, "
+        "'weight_bytes': 90868376} []\n"
     )
 
 
@@ -306,6 +307,7 @@ def test_the_description_says_what_the_files_say(tmp_path):
         "model_type": "bert",
         "architectures": ["BertForMaskedLM"],
         "masked_lm": True,
+        "classifier": True,
         "mlm_head": True,
         "fast_tokenizer": True,
         "vocabulary": 9,
@@ -378,8 +380,9 @@ def test_the_architectures_are_those_of_transformers():
     auto = importlib.import_module("transformers.models.auto.modeling_auto")
     from ojd_daps_language_models.getters import checkpoints
 
-    expected = set(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
-    assert checkpoints._masked_lm_model_types() == expected
+    for head in ("MASKED_LM", "SEQUENCE_CLASSIFICATION"):
+        expected = set(getattr(auto, f"MODEL_FOR_{head}_MAPPING_NAMES"))
+        assert checkpoints._model_types(head) == expected
 
 
 SMALL = {

@@ -7,7 +7,6 @@ happens when a run is launched.
 import ast
 import atexit
 import importlib.util
-import io
 import json
 import logging
 import re
@@ -16,9 +15,11 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ojd_daps_language_models.archive import unpack_folder
 from ojd_daps_language_models.getters.storage import (
     download_s3_folder,
     explained_hub_faults,
@@ -113,6 +114,51 @@ def pin_revision(folder: Path, revision: str | None) -> str | None:
     return folder.name if folder.parent.name == "snapshots" else revision
 
 
+def describe_origin(checkpoint: str) -> dict[str, Any] | None:
+    """The artifact `lineage` of the run that trained a checkpoint.
+
+    Its key `origin` holds that of the run before, and so on.
+
+    Args:
+        checkpoint: of `pin_checkpoint`.
+
+    Returns:
+        None for what no run here trained, and what is known of a run that did not come
+        to its end: its checkpoint, and the fingerprint of its data.
+    """
+    if not checkpoint.startswith("run:"):
+        return None
+    run = _split_run(checkpoint)
+    try:
+        return _run_artifact(*run, "lineage")
+    except FileNotFoundError:
+        return {
+            "checkpoint": _run_artifact(*run, "origin"),
+            "data fingerprint": _run_artifact(*run, "data_report")["fingerprint"],
+        }
+
+
+def get_training_texts(checkpoint: str) -> list[str] | None:
+    """What a checkpoint was trained on by runs here: theirs, and those before them.
+
+    Args:
+        checkpoint: of `pin_checkpoint`.
+
+    Returns:
+        Cleaned texts of the training parts, None for what no run here trained.
+    """
+    if not checkpoint.startswith("run:"):
+        return None
+    run = _split_run(checkpoint)
+    # Adverts, or the sentences of a task that has no adverts.
+    try:
+        rows = _run_artifact(*run, "adverts")
+    except FileNotFoundError:
+        rows = _run_artifact(*run, "sentences")
+    before = get_training_texts(_run_artifact(*run, "origin")) or []
+    return [*before, *rows.loc[rows["part"] == "train", "text"]]
+
+
 def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]:
     """What the files of a checkpoint say about it.
 
@@ -124,6 +170,7 @@ def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]
         checkpoint: the name.
         model_type, architectures: of its config.
         masked_lm: whether transformers can load it as `AutoModelForMaskedLM`.
+        classifier: whether as `AutoModelForSequenceClassification`.
         mlm_head: whether its weights include a head for that.
         fast_tokenizer: whether it brings one.
         vocabulary: tokens; None if the config does not say.
@@ -148,7 +195,9 @@ def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]
         "checkpoint": name,
         "model_type": config.get("model_type"),
         "architectures": config.get("architectures") or [],
-        "masked_lm": config.get("model_type") in _masked_lm_model_types(),
+        "masked_lm": config.get("model_type") in _model_types("MASKED_LM"),
+        "classifier": config.get("model_type")
+        in _model_types("SEQUENCE_CLASSIFICATION"),
         "mlm_head": any(MLM_HEAD.match(key) for key in keys),
         "fast_tokenizer": (folder / "tokenizer.json").is_file(),
         "vocabulary": config.get("vocab_size"),
@@ -164,13 +213,33 @@ def check_masked_lm(description: dict[str, Any], block_size: int) -> None:
         description: of `describe_checkpoint`.
         block_size: tokens per input.
     """
-    name, positions = description["checkpoint"], description["max_positions"]
-    if not description["masked_lm"]:
+    _check_encoder(
+        description, description["masked_lm"], "for masked language modelling"
+    )
+    _check_length(description, "block_size", block_size)
+
+
+def check_classifier(description: dict[str, Any], max_length: int) -> None:
+    """Raise ValueError unless a classifier of sentences can start from a checkpoint.
+
+    Args:
+        description: of `describe_checkpoint`.
+        max_length: tokens per input.
+    """
+    # What has no masked language model reads from left to right only.
+    suits = description["classifier"] and description["masked_lm"]
+    _check_encoder(description, suits, "as an encoder that classifies sentences")
+    _check_length(description, "max_length", max_length)
+
+
+def _check_encoder(description: dict[str, Any], suits: bool, purpose: str) -> None:
+    name = description["checkpoint"]
+    if not suits:
         kind = ", ".join(description["architectures"]) or "unknown architecture"
         raise ValueError(
             f"{name}: a model of type '{description['model_type']}' ({kind}), which "
-            "transformers cannot load for masked language modelling; expected an "
-            "encoder such as bert, roberta, distilbert, deberta-v2 or modernbert"
+            f"transformers cannot load {purpose}; expected an encoder such as bert, "
+            "roberta, distilbert, deberta-v2 or modernbert"
         )
     if not description["fast_tokenizer"]:
         raise ValueError(
@@ -178,9 +247,13 @@ def check_masked_lm(description: dict[str, Any], block_size: int) -> None:
             "convert the slow one, AutoTokenizer.from_pretrained(…).save_pretrained(…) "
             "writes it"
         )
-    if positions and block_size > positions:
+
+
+def _check_length(description: dict[str, Any], key: str, length: int) -> None:
+    name, positions = description["checkpoint"], description["max_positions"]
+    if positions and length > positions:
         raise ValueError(
-            f"{name}: takes {positions} tokens at most; found block_size {block_size}"
+            f"{name}: takes {positions} tokens at most; found {key} {length}"
         )
 
 
@@ -256,8 +329,9 @@ def _max_positions(folder: Path, config: dict[str, Any], name: str) -> int | Non
     return min(limits, default=None)
 
 
-def _masked_lm_model_types() -> set[str]:
-    """Types that transformers maps to a masked language model.
+@cache
+def _model_types(head: str) -> set[str]:
+    """Types that transformers maps to a model with a head, such as `MASKED_LM`.
 
     The mapping is read from the source: importing it imports torch.
     """
@@ -269,7 +343,7 @@ def _masked_lm_model_types() -> set[str]:
         statement.value.args[0]
         for statement in ast.parse(source).body
         if isinstance(statement, ast.Assign)
-        and statement.targets[0].id == "MODEL_FOR_MASKED_LM_MAPPING_NAMES"
+        and statement.targets[0].id == f"MODEL_FOR_{head}_MAPPING_NAMES"
     )
     return {model_type for model_type, _ in ast.literal_eval(mapping)}
 
@@ -329,8 +403,8 @@ def _recent_runs(flow: str) -> str:
     return f"recent runs: {', '.join(states) or 'none'}"
 
 
-def _run_artifact(flow: str, run_id: str) -> Any:
-    """The artifact `model` of a run, from the last of its steps that has one."""
+def _run_artifact(flow: str, run_id: str, name: str = "model") -> Any:
+    """An artifact of a run, from the last of its steps that has one."""
     if run_id == "latest":
         run_id = _latest_successful_run(flow)
     with _all_namespaces():
@@ -341,10 +415,10 @@ def _run_artifact(flow: str, run_id: str) -> Any:
             )
         for step in known[run_id]:
             task = step.task
-            if task is not None and "model" in task:
-                return task["model"].data
+            if task is not None and name in task:
+                return task[name].data
         raise FileNotFoundError(
-            f"run:{flow}/{run_id}: none of its steps has an artifact 'model'; "
+            f"run:{flow}/{run_id}: none of its steps has an artifact '{name}'; "
             f"{_recent_runs(flow)}"
         )
 
@@ -355,9 +429,7 @@ def _unpack(packed: Any, folder: Path, checkpoint: str) -> None:
             f"{checkpoint}: the artifact 'model' is of type {type(packed).__name__}; "
             "expected the bytes of a packed folder"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            archive.extractall(folder, filter="data")
+        unpack_folder(packed, folder)
     except tarfile.TarError as error:
         raise ValueError(f"{checkpoint}: the artifact 'model' is damaged") from error
