@@ -20,7 +20,7 @@ from pathlib import Path
 def measure(path: Path) -> dict:
     """Seconds of both steps and peak memory of this process."""
     from ojd_daps_language_models.configs import MLMConfig, Split
-    from ojd_daps_language_models.getters.adverts import iter_parts
+    from ojd_daps_language_models.getters.adverts import iter_advert_parts
     from ojd_daps_language_models.getters.checkpoints import get_checkpoint
     from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
     from ojd_daps_language_models.tasks import mlm
@@ -28,7 +28,9 @@ def measure(path: Path) -> dict:
     # The more adverts a generator invents, the more sentences it repeats.
     config = MLMConfig(split=Split(max_verbatim_overlap=1, max_near_overlap=1))
     start = time.perf_counter()
-    prepared = prepare_adverts(iter_parts(str(path), None, None, config.data), config)
+    prepared = prepare_adverts(
+        iter_advert_parts(str(path), None, None, config.data), config
+    )
     loaded = time.perf_counter()
     tokens = mlm.tokenize(prepared.adverts, get_checkpoint("embedded"))
     return {

@@ -19,7 +19,8 @@ from metaflow import (
 )
 
 from ojd_daps_language_models import PROJECT_DIR
-from ojd_daps_language_models.cards import live_curves, mlm_report
+from ojd_daps_language_models.cards.components import live_curves
+from ojd_daps_language_models.cards.mlm import LOSS, mlm_report
 from ojd_daps_language_models.configs import MLMConfig
 from ojd_daps_language_models.flow_utils import (
     PATIENT_THREADS,
@@ -31,14 +32,17 @@ from ojd_daps_language_models.flow_utils import (
     measured,
     resolve_config,
 )
-from ojd_daps_language_models.getters.adverts import check_adverts, iter_parts
+from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.checkpoints import (
     check_masked_lm,
     describe_checkpoint,
+    describe_origin,
     get_checkpoint,
+    get_training_texts,
     pin_checkpoint,
     pin_revision,
 )
+from ojd_daps_language_models.getters.records import check_records
 from ojd_daps_language_models.tasks import mlm
 
 
@@ -90,8 +94,9 @@ class MLMFlow(FlowSpec):
         """Check what could otherwise fail an hour later."""
         check_parameters(self.epochs, self.seed, self.push_to)
         for path in filter(None, (self.data, self.validation_data, self.test_data)):
-            check_adverts(path, self.config.data.columns)
+            check_records(path, self.config.data.columns, "mlm")
         self.origin = pin_checkpoint(self.checkpoint)
+        self.ancestry = describe_origin(self.origin)
         folder = get_checkpoint(self.origin, self.config.model.revision)
         self.revision = pin_revision(folder, self.config.model.revision)
         self.encoder = describe_checkpoint(folder, self.checkpoint)
@@ -105,11 +110,11 @@ class MLMFlow(FlowSpec):
         """Read, clean, deduplicate and split the adverts."""
         from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
 
-        given = iter_parts(
+        given = iter_advert_parts(
             self.data, self.validation_data, self.test_data, self.config.data
         )
         self.adverts, self.kept_aside, self.data_report = prepare_adverts(
-            given, self.config
+            given, self.config, get_training_texts(self.origin)
         )
         self.next(self.tokenize)
 
@@ -139,7 +144,7 @@ class MLMFlow(FlowSpec):
             self.config,
             self.epochs,
             self.seed,
-            on_row=live_curves(current.card),
+            on_row=live_curves(current.card, LOSS),
         )
         self.next(self.evaluate)
 
@@ -166,6 +171,8 @@ class MLMFlow(FlowSpec):
             "test data": self.test_data,
             "data fingerprint": self.data_report["fingerprint"],
             **self.code,
+            # runs that version 0.1.0 began have none
+            "origin": getattr(self, "ancestry", None),
         }
         mlm_report(
             current.card,

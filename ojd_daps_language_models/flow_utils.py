@@ -19,7 +19,15 @@ from metaflow.plugins.datastores.local_storage import LocalStorage
 from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.configs import Section, parse_config
 
-LIBRARIES = ("metaflow", "transformers", "torch", "spacy", "pandas", "tokenizers")
+LIBRARIES = (
+    "metaflow",
+    "transformers",
+    "torch",
+    "tokenizers",
+    "spacy",
+    "pandas",
+    "scikit-learn",
+)
 
 # Threads of torch that wait by spinning make training up to twenty times slower as soon
 # as the machine does anything else. OpenMP reads this when torch is imported.
@@ -91,12 +99,16 @@ def measured(step_name, flow, inputs=None, attributes=None):
     flow.costs = {**getattr(flow, "costs", {}), step_name: cost}
 
 
-def check_parameters(epochs: int, seed: int, push_to: str | None) -> None:
+def check_parameters(
+    epochs: int, seed: int, push_to: str | None, seeds: int = 1
+) -> None:
     """Raise ValueError for a Parameter that no run can use."""
     if epochs < 0:
         raise ValueError(f"--epochs: expected 0 or more, found {epochs}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"--seed: expected 0 to {2**32 - 1}, found {seed}")
+    if not 1 <= seeds <= 2**32 - seed:
+        raise ValueError(f"--seeds: expected 1 or more, found {seeds}")
     if push_to:
         raise ValueError(
             f"--push-to {push_to}: publishing to the hub is not part of this version; "
@@ -129,12 +141,13 @@ def resolve_config(
 def describe_outcome(metrics: dict, flow: str, run_id: str) -> str:
     """The scores in a few lines, and where the report is."""
     lines = [f"head of the checkpoint before training: {metrics['head']}"]
-    for measure, systems in metrics["scores"].items():
-        values = ", ".join(
-            "{} {value:,.3f} ({low:,.3f} to {high:,.3f})".format(system, **score)
-            for system, score in systems.items()
-        )
-        lines.append(f"{measure}: {values}")
+    lines += _list_scores(metrics["scores"])
+    for group, measures in metrics.get("spread", {}).items():
+        lines += [
+            f"{group}, {measure}, {len(metrics['seeds'])} seeds: mean {{mean:.3f}}, "
+            "standard deviation {standard_deviation:.3f}".format(**over_seeds)
+            for measure, over_seeds in measures.items()
+        ]
     command = f"python {os.path.relpath(sys.argv[0])} card view {run_id}/evaluate"
     lines.append(f"report: {command}")
     if DEFAULT_DATASTORE == "local":
@@ -143,6 +156,21 @@ def describe_outcome(metrics: dict, flow: str, run_id: str) -> str:
         )
         lines += [f"        {page.resolve().as_uri()}" for page in pages]
     return "\n".join(lines)
+
+
+def _list_scores(scores: dict, group: str = "") -> list[str]:
+    """A line for each measure, also of measures that stand in groups."""
+    lines = []
+    for name, inner in scores.items():
+        if all("value" in score for score in inner.values()):
+            values = ", ".join(
+                "{} {value:,.3f} ({low:,.3f} to {high:,.3f})".format(system, **score)
+                for system, score in inner.items()
+            )
+            lines.append(f"{group}{name}: {values}")
+        else:
+            lines += _list_scores(inner, f"{name}, ")
+    return lines
 
 
 def _revision() -> str:

@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from ojd_daps_language_models.getters import adverts
+from ojd_daps_language_models.getters import records
 from ojd_daps_language_models.getters.adverts import (
     ADVERT_COLUMNS,
-    KEPT_ASIDE_COLUMNS,
-    check_adverts,
+    iter_advert_parts,
     iter_adverts,
-    iter_parts,
 )
+from ojd_daps_language_models.getters.records import check_records
 
 OURS = ("text", "id", "employer", "title", "date")
 SAME_NAMES = {name: name for name in OURS}
@@ -48,8 +47,8 @@ def test_columns_are_mapped_and_those_not_mapped_are_missing(tmp_path):
     found, aside = read(
         path, ONLY_TEXT | {"text": "body", "id": "key", "employer": "firm"}
     )
-    assert tuple(found.columns) == ADVERT_COLUMNS
-    assert tuple(aside.columns) == KEPT_ASIDE_COLUMNS
+    assert tuple(found.columns) == (*ADVERT_COLUMNS, "source", "row")
+    assert tuple(aside.columns) == ("source", "row", "id", "reason")
     assert found["text"].tolist() == ["Cook wanted", "Chef wanted"]
     assert found["id"].tolist() == ["7", "8"]
     assert found["employer"].isna().tolist() == [False, True]
@@ -235,7 +234,7 @@ def test_a_file_without_rows_is_no_fault_where_others_have_some(tmp_path, caplog
 def test_a_missing_column_names_the_file_that_lacks_it(tmp_path):
     write(tmp_path / "a.csv", "id,text\n1,Cook\n")
     path = write(tmp_path / "b.csv", "id,description\n1,Cook\n")
-    for look in (read, lambda path: check_adverts(path, ONLY_TEXT)):
+    for look in (read, lambda path: check_records(path, ONLY_TEXT, "mlm")):
         with pytest.raises(
             ValueError, match=r"b.csv: no column 'text'; found 'id', 'desc"
         ):
@@ -254,7 +253,7 @@ def test_a_mapping_without_text_is_refused(tmp_path):
 
 def test_the_check_at_launch_reads_only_the_first_rows(tmp_path):
     path = write(tmp_path / "a.csv", 'text\nCook\n"never closed')
-    assert [file.name for file in check_adverts(path, ONLY_TEXT)] == ["a.csv"]
+    assert [file.name for file in check_records(path, ONLY_TEXT, "mlm")] == ["a.csv"]
     with pytest.raises(ValueError, match="quotation mark"):
         read(path)
 
@@ -263,7 +262,7 @@ def test_the_parts_that_were_given_are_read(tmp_path):
     data = write(tmp_path / "a.csv", "text\nCook\n")
     test = write(tmp_path / "b.csv", "text\nChef\n")
     wanted = SimpleNamespace(columns=ONLY_TEXT, max_characters=1000)
-    parts = iter_parts(data, None, test, wanted)
+    parts = iter_advert_parts(data, None, test, wanted)
     assert list(parts) == ["train", "test"]
     ((found, _),) = parts["test"]
     assert found["text"].tolist() == ["Chef"]
@@ -271,7 +270,7 @@ def test_the_parts_that_were_given_are_read(tmp_path):
 
 def test_sample_means_the_one_that_is_shipped(tmp_path, monkeypatch):
     path = write(tmp_path / "mlm.jsonl", [{"text": "Cook"}])
-    monkeypatch.setattr(adverts, "sample_path", lambda task: f"{tmp_path}/{task}.jsonl")
+    monkeypatch.setattr(records, "sample_path", lambda task: f"{tmp_path}/{task}.jsonl")
     assert read("sample")[0].equals(read(path)[0])
 
 

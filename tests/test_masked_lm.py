@@ -13,8 +13,8 @@ from transformers import (
     RobertaConfig,
 )
 
+from ojd_daps_language_models.archive import pack_folder, unpack_folder
 from ojd_daps_language_models.preprocessing.packing import Tokens, pack
-from ojd_daps_language_models.training.archive import pack_folder, unpack_folder
 from ojd_daps_language_models.training.masked_lm import (
     MaskedBlocks,
     first_position,

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from ojd_daps_language_models.configs import MLMConfig
-from ojd_daps_language_models.getters.adverts import iter_parts
+from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
 from ojd_daps_language_models.sample_data.generate_adverts import generate_adverts
 
@@ -13,7 +13,7 @@ from ojd_daps_language_models.sample_data.generate_adverts import generate_adver
 def adverts() -> pd.DataFrame:
     """Adverts of the generator, as the getter gives them, without unusable rows."""
     config = MLMConfig()
-    given = iter_parts("sample", None, None, config.data)
+    given = iter_advert_parts("sample", None, None, config.data)
     return pd.concat([chunk for chunk, _ in given["train"]], ignore_index=True)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import pandas as pd
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
+PARTS = TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 def linked_groups(*keys: Sequence[Hashable | None]) -> np.ndarray:
@@ -63,7 +63,11 @@ def linked_groups(*keys: Sequence[Hashable | None]) -> np.ndarray:
 
 
 def split_groups(
-    groups: Sequence[str], validation: float, test: float, seed: int
+    groups: Sequence[str],
+    validation: float,
+    test: float,
+    seed: int,
+    unit: str = "advert",
 ) -> np.ndarray:
     """Assign adverts to parts, whole groups at a time.
 
@@ -79,6 +83,7 @@ def split_groups(
         validation: share of adverts from 0 to 1; with 0 the part stays empty.
         test: likewise.
         seed: another seed draws other groups.
+        unit: what is divided, for the message.
 
     Returns:
         "train", "validation" or "test" for each advert, shape (adverts,).
@@ -92,9 +97,9 @@ def split_groups(
     shares = {part: share for part, share in shares.items() if share > 0}
     if len(left) <= len(shares):
         raise ValueError(
-            f"{len(groups)} adverts in {len(left)} groups cannot be divided into "
+            f"{len(groups)} {unit}s in {len(left)} groups cannot be divided into "
             f"{', '.join([TRAIN, *shares])}: a group stays together, so at least "
-            f"{len(shares) + 1} groups are needed. Add adverts of other employers, or "
+            f"{len(shares) + 1} groups are needed. Add {unit}s of other employers, or "
             "divide by something that makes smaller groups"
         )
     part_of = {}

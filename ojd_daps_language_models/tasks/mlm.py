@@ -14,9 +14,8 @@ from ojd_daps_language_models.preprocessing.packing import (
     load_tokenizer,
     pack,
 )
+from ojd_daps_language_models.preprocessing.splits import PARTS
 from ojd_daps_language_models.progress import progress_bar
-
-PARTS = ("train", "validation", "test")
 
 
 def tokenize(adverts: pd.DataFrame, checkpoint: Path) -> dict[str, dict]:
@@ -60,7 +59,7 @@ def train(
     """
     from transformers import AutoTokenizer, PrinterCallback
 
-    from ojd_daps_language_models.training.archive import pack_folder
+    from ojd_daps_language_models.archive import pack_folder
     from ojd_daps_language_models.training.fit import (
         TrainingLog,
         set_dropout,
@@ -111,7 +110,7 @@ def evaluate(
         `fill_mask`: the likeliest words for the sentences of the configuration; counts
         of what was scored.
     """
-    from ojd_daps_language_models.training.archive import unpack_folder
+    from ojd_daps_language_models.archive import unpack_folder
     from ojd_daps_language_models.training.baselines import unigram_scores
     from ojd_daps_language_models.training.fit import uses_bf16
     from ojd_daps_language_models.training.masked_lm import score_hidden_tokens
@@ -149,23 +148,21 @@ MEASURES = {  # from totals of: tokens, loss, words, words right at 1, at 5
 
 
 def _compare(sums: dict[str, np.ndarray], config: MLMConfig) -> dict:
-    from ojd_daps_language_models.training.metrics import bootstrap
+    from ojd_daps_language_models.training.metrics import compare, of_sums
 
-    samples, seed = config.evaluation.bootstrap_samples, config.evaluation.seed
-    both = np.hstack([sums["after"], sums["before"]])
-    half = sums["after"].shape[1]
-    scores = {}
-    for measure, statistic in MEASURES.items():
-        scores[measure] = {
-            system: bootstrap(sums[system], statistic, samples, seed)
-            for system in ("after", "before", "floor")
-        }
-
-        def change(totals, statistic=statistic):
-            return statistic(totals[..., :half]) - statistic(totals[..., half:])
-
-        scores[measure]["change"] = bootstrap(both, change, samples, seed)
-    return scores
+    return {
+        measure: compare(
+            {
+                system: of_sums(sums[system], statistic)
+                for system in ("after", "before", "floor")
+            },
+            {"change": ("after", "before")},
+            len(sums["after"]),
+            config.evaluation.bootstrap_samples,
+            config.evaluation.seed,
+        )
+        for measure, statistic in MEASURES.items()
+    }
 
 
 def _sums_by_advert(scores: dict[str, np.ndarray], count: int) -> np.ndarray:

@@ -3,9 +3,12 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.utils import logging
 
 from ojd_daps_language_models.configs import Training
 from ojd_daps_language_models.progress import progress_bar
@@ -25,6 +28,48 @@ def uses_bf16(precision: str) -> bool:
     return precision != "fp32" and has_bf16()
 
 
+def load_quietly(
+    auto_class: type, folder: Path, **settings
+) -> tuple[PreTrainedModel, set[str]]:
+    """A model in fp32 on the GPU where there is one, and which weights are new.
+
+    Args:
+        auto_class: of transformers, such as `AutoModelForMaskedLM`.
+        folder: what `save_pretrained` wrote.
+        settings: for its `from_pretrained`.
+
+    Raises:
+        ValueError: weights of the encoder itself are missing.
+    """
+    logging.set_verbosity_error()  # a new head is ours to report, not to warn of
+    logging.disable_progress_bar()
+    model, loading = auto_class.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True, **settings
+    )
+    missing = set(loading["missing_keys"])
+    missing |= {key for key, *_ in loading["mismatched_keys"]}
+    encoder = f"{model.base_model_prefix}."
+    lost = sorted(
+        key for key in missing if key.startswith(encoder) and "pooler" not in key
+    )
+    if lost:
+        raise ValueError(
+            f"{folder}: {len(lost)} weights of the encoder are missing, such as "
+            f"{lost[0]}; expected a complete checkpoint"
+        )
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), missing
+
+
+def group_by_length(
+    arguments: TrainingArguments, lengths: list[int]
+) -> LengthGroupedSampler:
+    """Batches of inputs of like lengths, in random order, so that little is padded."""
+    return LengthGroupedSampler(
+        arguments.train_batch_size * arguments.gradient_accumulation_steps,
+        lengths=lengths,
+    )
+
+
 def set_dropout(model: torch.nn.Module, share: float | None) -> None:
     """Set all dropout of a model for this training; its saved config keeps its own."""
     for module in model.modules():
@@ -33,12 +78,13 @@ def set_dropout(model: torch.nn.Module, share: float | None) -> None:
 
 
 def training_arguments(
-    config: Training, epochs: int, seed: int, folder: Path
+    config: Training, epochs: int, seed: int, folder: Path, best_by: str = "loss"
 ) -> TrainingArguments:
     """Arguments for a Trainer: scored after each epoch, the best one is kept.
 
     Args:
         folder: for the Trainer's files; needs room for two copies of the model.
+        best_by: the lowest `loss` on validation, or the highest of another score.
     """
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -57,8 +103,8 @@ def training_arguments(
         save_only_model=True,
         save_total_limit=1,
         load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        prediction_loss_only=True,
+        metric_for_best_model=f"eval_{best_by}",
+        prediction_loss_only=best_by == "loss",
         logging_steps=0.02,  # fifty points on the curve, however long it takes
         disable_tqdm=True,
         report_to="none",
@@ -70,32 +116,51 @@ def training_arguments(
     return arguments
 
 
+LOGGED = {
+    "loss": "loss",
+    "eval_loss": "validation_loss",
+    "eval_average_precision": "validation_average_precision",
+}
+
+
 class TrainingLog(TrainerCallback):
     """Keep what the Trainer reports and show how far it is.
 
-    `rows` has a dict for each report: step, epoch, seconds, and `loss` or
-    `validation_loss`.
+    Args:
+        on_row: called with all rows so far and the number of steps.
+        rows: of trainings that came before.
+        marks: columns that are the same in each row, such as `seed`.
+
+    `rows` has a dict for each report: the marks, step, epoch, seconds, and of `LOGGED`
+    what was reported.
     """
 
-    def __init__(self, on_row: Callable[[list[dict], int], None] | None = None):
-        self.rows: list[dict] = []
+    def __init__(
+        self,
+        on_row: Callable[[list[dict], int], None] | None = None,
+        rows: list[dict] | None = None,
+        **marks: Any,
+    ):
+        self.rows: list[dict] = [] if rows is None else rows
         self._on_row = on_row or (lambda rows, steps: None)
+        self._marks = marks
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._start = time.monotonic()
-        self._bar = progress_bar("training", "step", state.max_steps)
+        label = ", ".join(f"{name} {value}" for name, value in self._marks.items())
+        label = f"training ({label})" if label else "training"
+        self._bar = progress_bar(label, "step", state.max_steps)
 
     def on_step_end(self, args, state, control, **kwargs):
         self._bar.update(1)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        names = {"loss": "loss", "eval_loss": "validation_loss"}
-        found = {names[key]: value for key, value in logs.items() if key in names}
+        found = {LOGGED[key]: value for key, value in logs.items() if key in LOGGED}
         if not found:
             return
         seconds = round(time.monotonic() - self._start, 1)
         row = {"step": state.global_step, "epoch": state.epoch, "seconds": seconds}
-        self.rows.append({**row, **found})
+        self.rows.append({**self._marks, **row, **found})
         self._bar.set_postfix({k: f"{v:.3f}" for k, v in found.items()}, refresh=False)
         self._on_row(self.rows, state.max_steps)
 

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, PreTrainedModel, Trainer
-from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.utils import logging
 
 from ojd_daps_language_models.preprocessing.packing import Blocks, positions_in_advert
+from ojd_daps_language_models.training.fit import group_by_length, load_quietly
 from ojd_daps_language_models.training.masking import Vocabulary, mask_words
 
 
@@ -36,22 +35,8 @@ def load_masked_lm(
     Raises:
         ValueError: weights of the encoder itself are missing.
     """
-    logging.set_verbosity_error()  # a new head is ours to report, not to warn of
-    logging.disable_progress_bar()
     torch.manual_seed(seed)  # before the model: a new head is random
-    model, loading = AutoModelForMaskedLM.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True
-    )
-    missing = set(loading["missing_keys"])
-    encoder = f"{model.base_model_prefix}."
-    lost = sorted(
-        key for key in missing if key.startswith(encoder) and "pooler" not in key
-    )
-    if lost:
-        raise ValueError(
-            f"{folder}: {len(lost)} weights of the encoder are missing, such as "
-            f"{lost[0]}; expected a complete checkpoint"
-        )
+    model, missing = load_quietly(AutoModelForMaskedLM, folder)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name in missing & parameters.keys():
@@ -59,10 +44,10 @@ def load_masked_lm(
                 torch.nn.init.eye_(parameters[name])
         bias = getattr(model.get_output_embeddings(), "bias", None)
         if bias is not None and any(key.endswith("bias") for key in missing):
-            counts = torch.as_tensor(count_tokens() + 1.0)
+            counts = torch.as_tensor(count_tokens() + 1.0, device=bias.device)
             if bias.shape == counts.shape:
                 bias.copy_((counts / counts.sum()).log())
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), bool(missing)
+    return model, bool(missing)
 
 
 def first_position(model: PreTrainedModel) -> int:
@@ -234,10 +219,7 @@ class MaskedLMTrainer(Trainer):
         dataset = train_dataset or self.train_dataset
         if dataset.first_position is not None:
             return super()._get_train_sampler(dataset)
-        return LengthGroupedSampler(
-            self.args.train_batch_size * self.args.gradient_accumulation_steps,
-            lengths=dataset.lengths(),
-        )
+        return group_by_length(self.args, dataset.lengths())
 
 
 @torch.no_grad()

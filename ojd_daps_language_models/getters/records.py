@@ -1,0 +1,215 @@
+"""Rows of files as records of a task, chunk by chunk, and those that are unfit."""
+
+import logging
+import math
+import numbers
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import date
+from typing import Any
+
+import pandas as pd
+
+from ojd_daps_language_models.getters.storage import File, list_files, sample_path
+from ojd_daps_language_models.getters.tables import EmptyFileError, Row, read_rows
+
+logger = logging.getLogger(__name__)
+
+# What programs write where a value is missing.
+MISSING = {"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"}
+NUMBER = re.compile(r"\s*[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?%?\s*", re.IGNORECASE)
+
+Chunk = tuple[pd.DataFrame, pd.DataFrame]
+
+
+def iter_records(
+    path: str,
+    columns: Mapping[str, str | None],
+    judge: Callable[[dict[str, Any]], str | None],
+    task: str,
+    chunk_rows: int = 10_000,
+    aside: Sequence[str] = (),
+) -> Iterator[Chunk]:
+    """Read records chunk by chunk, and set aside the rows that cannot be used.
+
+    Args:
+        path: file, folder, glob, `s3://…`, `hf://datasets/owner/name`, or `sample`.
+        columns: the file's name of each of ours, among them `text` and `id`; None for
+            those that it does not have. Without an id, and where one is missing, it is
+            made: `adverts.csv:12`.
+        judge: why a record cannot be used, None if it can; it may amend the record. The
+            text is as it was in the file, the other values are text or None.
+        task: whose sample `sample` is.
+        chunk_rows: rows read for each chunk.
+        aside: columns that are kept of rows kept aside too.
+
+    Yields:
+        records: our columns (strings, missing where not mapped), source (file name),
+            row (from 1 after a header; of JSON Lines, the line).
+        kept aside: source, row, id, those of `aside`, reason. Among them the rows whose
+            id was seen before in any of the files.
+
+    Raises:
+        ValueError: a file cannot be read as what it says it is, lacks a column, or no
+            file has a row.
+        OSError: nothing is there, access is refused, or the connection breaks.
+    """
+    wanted = _wanted(columns)
+    seen: set[int] = set()  # hashes of 64 bits: ids themselves may be long
+    records, kept_aside = [], []
+
+    def as_tables() -> Chunk:
+        return (
+            _as_table(records, [*columns, "source", "row"]),
+            _as_table(kept_aside, ["source", "row", "id", *aside, "reason"]),
+        )
+
+    for file, row in _rows_of_all(path, wanted, task):
+        record = _as_record(file, row, columns)
+        reason = row.problem or judge(record)
+        if not reason and hash(record["id"]) in seen:
+            reason = "its id was seen before"
+        if reason:
+            kept_aside.append(record | {"reason": reason})
+        else:
+            seen.add(hash(record["id"]))
+            records.append(record | {"text": _encodable(record["text"])})
+        if len(records) + len(kept_aside) == chunk_rows:
+            yield as_tables()
+            records, kept_aside = [], []
+    if records or kept_aside:
+        yield as_tables()
+
+
+def iter_parts(
+    read: Callable[[str], Iterator[Chunk]],
+    data: str,
+    validation_data: str | None,
+    test_data: str | None,
+) -> dict[str, Iterator[Chunk]]:
+    """The chunks of each part that was given: train, validation, test.
+
+    Args:
+        read: from a path to chunks.
+        data: path of what to train on.
+        validation_data: path of an official validation part, if there is one.
+        test_data: the same for the test part.
+    """
+    paths = {"train": data, "validation": validation_data, "test": test_data}
+    return {part: read(path) for part, path in paths.items() if path}
+
+
+def check_records(
+    path: str, columns: Mapping[str, str | None], task: str
+) -> list[File]:
+    """Look for the files and the columns without reading on: cheap, for the launch.
+
+    Of local files each is opened, of remote ones the first.
+
+    Raises:
+        ValueError, OSError: as `iter_records`, where the first rows show it.
+    """
+    files = _files(path, task)
+    wanted = _wanted(columns)
+    for file in files[:1] if "://" in files[0].location else files:
+        with closing(read_rows(file, list(wanted.values()))) as rows:
+            try:
+                next(rows)
+            except EmptyFileError:
+                if len(files) == 1:
+                    raise
+    return files
+
+
+def text_problem(text: Any, max_characters: int) -> str | None:
+    """Why a value cannot be the text of a record, None if it can."""
+    if text is None or (isinstance(text, float) and math.isnan(text)):
+        return "the text is missing"
+    if isinstance(text, numbers.Number):
+        return "the text is a number"
+    if not isinstance(text, str):
+        return "the text is a list, an object or a date"
+    if len(text) > max_characters:
+        return f"the text is longer than {max_characters:,} characters"
+    if len(text) < 40:
+        if not text.strip():
+            return "the text is empty"
+        if text.strip().lower() in MISSING:
+            return "the text is missing"
+        if NUMBER.fullmatch(text):
+            return "the text is a number"
+    return "the text is empty" if text.isspace() else None
+
+
+def _files(path: str, task: str) -> list[File]:
+    return list_files(str(sample_path(task)) if path == "sample" else path)
+
+
+def _wanted(columns: Mapping[str, str | None]) -> dict[str, str]:
+    wanted = {ours: theirs for ours, theirs in columns.items() if theirs is not None}
+    if "text" not in wanted:
+        raise ValueError("the column of the text is not given; only others may be null")
+    return wanted
+
+
+def _rows_of_all(
+    path: str, wanted: Mapping[str, str], task: str
+) -> Iterator[tuple[File, Row]]:
+    """The rows of all files; one without rows is no fault where others have some."""
+    files = _files(path, task)
+    columns = list(dict.fromkeys(wanted.values()))
+    empty = 0
+    for file in files:
+        try:
+            for row in read_rows(file, columns):
+                yield file, row
+        except EmptyFileError as error:
+            if len(files) == 1:
+                raise
+            logger.warning("%s", error)
+            empty += 1
+    if empty == len(files):
+        raise ValueError(f"{path}: none of its {len(files)} files has a row")
+
+
+def _as_record(
+    file: File, row: Row, columns: Mapping[str, str | None]
+) -> dict[str, Any]:
+    record = {}
+    for ours, theirs in columns.items():
+        value = None if theirs is None else row.values.get(theirs)
+        record[ours] = value if ours == "text" else _as_text(value)
+    if not row.problem:
+        # pandas writes a column of whole numbers with gaps as 1.0, 2.0
+        own = re.sub(r"^(-?\d+)\.0+$", r"\1", record["id"] or "")
+        record["id"] = own or f"{file.name}:{row.number}"
+    return record | {"source": file.name, "row": row.number}
+
+
+def _as_text(value: Any) -> str | None:
+    """A value as text, None where it is missing or only says so."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    elif isinstance(value, date):  # a datetime is one too
+        value = value.isoformat().removesuffix("T00:00:00")
+    text = _encodable(str(value)).strip()
+    return None if text.lower() in MISSING else text
+
+
+def _encodable(text: str) -> str:
+    """The text without halves of surrogate pairs: JSON can carry them, Arrow not."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _as_table(rows: list[dict], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            name: pd.Series(
+                [row[name] for row in rows], dtype="int64" if name == "row" else "str"
+            )
+            for name in columns
+        }
+    )

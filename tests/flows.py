@@ -1,0 +1,91 @@
+"""How tests run a flow as a user would, and read what it left behind."""
+
+import os
+import pickle
+import re
+import subprocess
+import sys
+
+from ojd_daps_language_models import PROJECT_DIR
+
+STEPS = ["start", "load", "tokenize", "train", "evaluate", "push_to_hub", "end"]
+FLOWS = {  # file in flows/ -> class
+    "mlm_flow": "MLMFlow",
+    "nsp_flow": "NSPFlow",
+    "company_descriptions_flow": "CompanyDescriptionsFlow",
+}
+
+
+def run_flow(flow, home, *arguments, before=()):
+    """Run a flow from a folder that is not the repository.
+
+    Args:
+        flow: file in `flows/`, without its ending.
+        home: where it keeps its runs.
+        arguments: `run` or another command, and its options.
+        before: options of the flow itself.
+    """
+    environment = os.environ | {
+        "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(home),
+        "METAFLOW_HOME": str(home),
+        "PYTHONPATH": str(PROJECT_DIR),
+    }
+    file = PROJECT_DIR / "flows" / f"{flow}.py"
+    return subprocess.run(
+        [sys.executable, str(file), *before, *map(str, arguments)],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def artifacts(flow, home, done) -> dict:
+    """The artifacts of a run, read by Metaflow's client in a process of its own."""
+    code = (
+        "import sys, pickle, metaflow\n"
+        "metaflow.namespace(None)\n"
+        f"run = metaflow.Run('{FLOWS[flow]}/{run_id_of(done)}')\n"
+        "task = run['push_to_hub'].task\n"
+        "names = {artifact.id for artifact in task} - {'config', 'name'}\n"
+        "pickle.dump({n: task[n].data for n in names}, sys.stdout.buffer)"
+    )
+    environment = os.environ | {"METAFLOW_DATASTORE_SYSROOT_LOCAL": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+    )
+    return pickle.loads(done.stdout)
+
+
+def run_id_of(done) -> str:
+    return re.search(r"run-id (\d+)", done.stdout + done.stderr)[1]
+
+
+def errors_of(done) -> str:
+    """What a user reads, without Metaflow's time stamps."""
+    stamp = r"(?m)^\d{4}-\d\d-\d\d \S+ (\[\S+ \(pid \d+\)\] )?"
+    return re.sub(stamp, "", done.stdout + done.stderr)
+
+
+def report_of(done) -> str:
+    """What the report of a run says, as JSON."""
+    import base64
+    import json
+
+    page = re.search(r"file://(\S+\.html)", errors_of(done))[1]
+    with open(page, encoding="utf-8") as file:
+        packed = re.findall(r'__MF_DATA__\["[^"]+"\] = "([^"]+)"', file.read())
+    return "".join(
+        json.dumps(json.loads(base64.b64decode(part)), ensure_ascii=False)
+        for part in packed
+    )
+
+
+def sentences_in(report: str, texts) -> list[str]:
+    """Sentences of more than seven words that a report quotes."""
+    return [
+        sentence
+        for text in texts
+        for sentence in map(str.strip, re.split(r"[.\n]", text))
+        if len(sentence.split()) > 7 and sentence in report
+    ]
