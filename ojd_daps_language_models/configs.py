@@ -7,12 +7,21 @@ import difflib
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 # A share may be nothing or all; a portion leaves some for others.
 Share = Annotated[float, Field(ge=0, le=1)]
 Portion = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(gt=0)]
+# YAML reads a bare 1 or true as a number or a truth value.
+Spelling = Annotated[str, BeforeValidator(str), Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 ONE_MASK = r"^[^\[]*\[MASK\][^\[]*$"
 
@@ -49,6 +58,63 @@ class AdvertData(Section):
     )
 
 
+class SentenceColumns(Section):
+    """Names of the columns in the user's file; null where the file has none."""
+
+    text: str = Field("sentence", description="the sentence itself; required")
+    label: str = Field(
+        "label", description="whether it describes the company; required"
+    )
+    id: str | None = Field("id", description="unique per row")
+    employer: str | None = Field("employer", description="who hires, or its code")
+    advert: str | None = Field("advert", description="id of the advert it is from")
+
+    @model_validator(mode="after")
+    def _know_whose_it_is(self):
+        if self.employer is None and self.advert is None:
+            raise ValueError(
+                "employer and advert are both null; one of them has to say which "
+                "sentences belong together"
+            )
+        return self
+
+
+class CompanyDescriptionLabels(Section):
+    """What the file says for each class, whatever its case."""
+
+    company_description: list[Spelling] = ["1", "true", "yes", "company_description"]
+    not_company_description: list[Spelling] = [
+        *("0", "false", "no", "not_company_description")
+    ]
+
+    @model_validator(mode="after")
+    def _tell_classes_apart(self):
+        one, other = (
+            {word.casefold() for word in words}
+            for words in (self.company_description, self.not_company_description)
+        )
+        if one & other:
+            raise ValueError(f"{sorted(one & other)} stand for both classes")
+        return self
+
+
+class SentenceData(Section):
+    """Where the labelled sentences are, and which rows can be used."""
+
+    path: str = Field("sample", description="file, folder, glob, s3://… or hf://…")
+    columns: SentenceColumns = SentenceColumns()
+    labels: CompanyDescriptionLabels = CompanyDescriptionLabels()
+    max_characters: Count = Field(
+        5_000, description="a longer text is kept aside, in characters"
+    )
+    min_words: Count = Field(
+        3, description="a shorter sentence is kept aside, in words"
+    )
+    max_words: Count = Field(
+        80, description="a longer sentence is kept aside, in words"
+    )
+
+
 class PersonalData(Section):
     """What is replaced by a placeholder before a model sees a text."""
 
@@ -71,13 +137,8 @@ class Duplicates(Section):
 
 
 class Split(Section):
-    """How adverts are divided, and how much overlap a test part may have."""
+    """How the data is divided, and how much overlap a held-out part may have."""
 
-    by: Literal["employer", "cluster"] = Field(
-        "employer",
-        description="what stays on one side: all adverts of an employer, or, for data "
-        "without employers, only near-duplicates",
-    )
     validation: Portion = Field(0.1, description="share of adverts, above 0, below 1")
     test: Portion = Field(0.1, description="share of adverts, above 0, below 1")
     max_verbatim_overlap: Share = Field(
@@ -93,6 +154,26 @@ class Split(Section):
         if self.validation + self.test >= 1:
             raise ValueError("validation + test must leave a share for training")
         return self
+
+
+class AdvertSplit(Split):
+    """How adverts are divided."""
+
+    by: Literal["employer", "cluster"] = Field(
+        "employer",
+        description="what stays on one side: all adverts of an employer, or, for data "
+        "without employers, only near-duplicates",
+    )
+
+
+class SentenceSplit(Split):
+    """How labelled sentences are divided."""
+
+    by: Literal["employer", "advert"] = Field(
+        "employer",
+        description="what stays on one side: all sentences of an employer, or of an "
+        "advert only",
+    )
 
 
 class Model(Section):
@@ -137,6 +218,46 @@ class Training(Section):
     seed: Seed = Field(42, description="of a new head, the batches and their masks")
 
 
+class PairShares(Section):
+    """Where negatives come from: shares that add up to 1."""
+
+    another_advert: Share = Field(0.4, description="of adverts of other employers")
+    same_employer: Share = Field(0.2, description="of other adverts of the employer")
+    same_advert: Share = Field(0.4, description="of elsewhere in the same advert")
+
+    @model_validator(mode="after")
+    def _add_up(self):
+        total = self.another_advert + self.same_employer + self.same_advert
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"shares add up to 1, not to {total:g}")
+        return self
+
+
+class Pairs(Section):
+    """Which sentences are paired, half of them with their true successors."""
+
+    shares: PairShares = PairShares()
+    min_words: Count = Field(
+        3, description="shorter sentences are in no pair, in words"
+    )
+    max_per_advert: Count | None = Field(
+        None, description="first sentences drawn of each advert; null: all"
+    )
+    seed: Seed = Field(0, description="of the negatives; the same for all runs")
+
+
+class FineTuning(Training):
+    """Hyper-parameters of what starts from an encoder that knows its language."""
+
+    batch_size: Count = Field(16, description="sentences or pairs per step and device")
+    max_length: Annotated[int, Field(ge=8, le=8192)] = Field(
+        128, description="tokens that the model reads; what is longer is cut, counted"
+    )
+    freeze_word_embeddings: bool = Field(
+        True, description="leave the vectors of words as they are: faster, as good"
+    )
+
+
 class MLMTraining(Training):
     """Hyper-parameters of masked language modelling."""
 
@@ -145,15 +266,40 @@ class MLMTraining(Training):
     )
 
 
+class CompanyDescriptionTraining(FineTuning):
+    """Hyper-parameters of classifying sentences."""
+
+    balance: Literal["weights", "undersample", "none"] = Field(
+        "weights",
+        description="of the training part: weigh the rarer class up, leave out "
+        "sentences of the other, or neither",
+    )
+
+
 class Evaluation(Section):
     """How the scores and their intervals are made."""
 
-    seed: Seed = Field(0, description="of the frozen masks and the resampling")
+    seed: Seed = Field(0, description="of the resampling")
     bootstrap_samples: Annotated[int, Field(ge=100)] = Field(
-        1000, description="resamples of adverts for each 95% interval"
+        1000, description="resamples for each 95% interval"
     )
+
+
+class MLMEvaluation(Evaluation):
+    """How hidden words are scored."""
+
     fill_mask: list[Annotated[str, Field(pattern=ONE_MASK)]] = Field(
         [], description="sentences with one [MASK], written for the report"
+    )
+
+
+class CompanyDescriptionEvaluation(Evaluation):
+    """How sentences are scored."""
+
+    prevalence: Portion | None = Field(
+        None,
+        description="share of company descriptions where the model will be used; null: "
+        "the share in the data",
     )
 
 
@@ -179,11 +325,40 @@ class MLMConfig(Section):
     data: AdvertData = AdvertData()
     personal_data: PersonalData = PersonalData()
     duplicates: Duplicates = Duplicates()
-    split: Split = Split()
+    split: AdvertSplit = AdvertSplit()
     model: Model = Model()
     masking: Masking = Masking()
     training: MLMTraining = MLMTraining()
+    evaluation: MLMEvaluation = MLMEvaluation()
+    compute: Compute = Compute()
+    publishing: Publishing = Publishing()
+
+
+class NSPConfig(Section):
+    """`configs/nsp.yaml`: next-sentence prediction."""
+
+    data: AdvertData = AdvertData()
+    personal_data: PersonalData = PersonalData()
+    duplicates: Duplicates = Duplicates()
+    split: AdvertSplit = AdvertSplit()
+    pairs: Pairs = Pairs()
+    model: Model = Model()
+    training: FineTuning = FineTuning()
     evaluation: Evaluation = Evaluation()
+    compute: Compute = Compute()
+    publishing: Publishing = Publishing()
+
+
+class CompanyDescriptionsConfig(Section):
+    """`configs/company_descriptions.yaml`: does a sentence describe the company?"""
+
+    data: SentenceData = SentenceData()
+    personal_data: PersonalData = PersonalData()
+    duplicates: Duplicates = Duplicates()
+    split: SentenceSplit = SentenceSplit()
+    model: Model = Model()
+    training: CompanyDescriptionTraining = CompanyDescriptionTraining()
+    evaluation: CompanyDescriptionEvaluation = CompanyDescriptionEvaluation()
     compute: Compute = Compute()
     publishing: Publishing = Publishing()
 

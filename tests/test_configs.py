@@ -4,15 +4,28 @@ import pytest
 import yaml
 
 from ojd_daps_language_models import PROJECT_DIR
-from ojd_daps_language_models.configs import MLMConfig, Section, parse_config
+from ojd_daps_language_models.configs import (
+    CompanyDescriptionsConfig,
+    MLMConfig,
+    NSPConfig,
+    Section,
+    parse_config,
+)
 
 FILES = sorted((PROJECT_DIR / "configs").rglob("*.yaml"))
+MODELS = {
+    "mlm": MLMConfig,
+    "nsp": NSPConfig,
+    "company_descriptions": CompanyDescriptionsConfig,
+}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.parent.name))
+@pytest.mark.parametrize(
+    "path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_shipped_files_name_every_key_and_comment_it(path):
-    text = path.read_text()
-    config = parse_config(text, MLMConfig)
+    text, config_model = path.read_text(), MODELS[path.stem]
+    config = parse_config(text, config_model)
 
     def keys(values, model):
         assert set(values) == set(model.model_fields)
@@ -21,8 +34,8 @@ def test_shipped_files_name_every_key_and_comment_it(path):
             if isinstance(inner, type) and issubclass(inner, Section):
                 keys(value, inner)
 
-    keys(yaml.safe_load(text), MLMConfig)
-    assert config == parse_config(yaml.safe_dump(config.model_dump()), MLMConfig)
+    keys(yaml.safe_load(text), config_model)
+    assert config == parse_config(yaml.safe_dump(config.model_dump()), config_model)
     leaves = [line for line in text.splitlines() if line.startswith("  ")]
     bare = [line for line in leaves if ": " in line and "#" not in line]
     assert not bare, "a value without a word on its unit or range"
@@ -66,3 +79,11 @@ def test_yaml_reads_1e_4_as_a_text_but_we_mean_a_number():
 
 def test_an_empty_file_means_the_defaults():
     assert parse_config("", MLMConfig) == MLMConfig()
+
+
+def test_shares_of_negatives_add_up():
+    text = (
+        "pairs: {shares: {another_advert: 0.5, same_employer: 0.5, same_advert: 0.5}}"
+    )
+    with pytest.raises(ValueError, match=r"pairs.shares: .*add up to 1, not to 1.5"):
+        parse_config(text, NSPConfig)

@@ -1,8 +1,9 @@
-"""The shipped adverts are what their README says, and the generator can write more."""
+"""The shipped samples are what their README says, and the generators can write more."""
 
 import gzip
 import itertools
 import json
+import random
 import re
 import statistics
 from collections import Counter, defaultdict
@@ -11,7 +12,12 @@ import py3langid
 import pytest
 from phonenumbers import PhoneNumberMatcher
 
+from ojd_daps_language_models.preprocessing.cleaning import clean_text
+from ojd_daps_language_models.preprocessing.duplicates import cluster_duplicates
 from ojd_daps_language_models.sample_data import generate_adverts as generator
+from ojd_daps_language_models.sample_data import (
+    generate_company_descriptions as sentence_generator,
+)
 from ojd_daps_language_models.sample_data.advert_text import FOLDER, read_words
 
 # Employers and agencies that post many UK adverts.
@@ -29,16 +35,38 @@ DRAMA_NUMBERS = re.compile(
 )
 
 
+def read_sample(task: str) -> list[dict]:
+    with gzip.open(FOLDER / f"{task}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
 @pytest.fixture(scope="module")
 def adverts() -> list[dict]:
-    with gzip.open(generator.SAMPLE, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    return read_sample("mlm")
 
 
 @pytest.fixture(scope="module")
 def texts(adverts) -> list[str]:
     """Texts of adverts, the tiny ones left out."""
     return [a["text"] for a in adverts if a["text"] and len(a["text"].split()) > 20]
+
+
+@pytest.fixture(scope="module")
+def nsp_adverts() -> list[dict]:
+    return read_sample("nsp")
+
+
+@pytest.fixture(scope="module")
+def sentences() -> list[dict]:
+    return read_sample("company_descriptions")
+
+
+@pytest.fixture(scope="module", params=["mlm", "nsp", "company_descriptions"])
+def told(request) -> list[tuple[str, str]]:
+    """Employer and text of each row of a sample that has some."""
+    column = "sentence" if request.param == "company_descriptions" else "text"
+    rows = read_sample(request.param)
+    return [(row["employer"] or "", row[column]) for row in rows if row[column]]
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
@@ -59,13 +87,39 @@ def occupation_of(title: str) -> str:
     return title
 
 
-def test_the_sample_is_what_the_generator_writes(adverts):
-    assert adverts == list(generator.generate_adverts(generator.SAMPLE_COUNT))
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (generator, {"mlm.jsonl.gz", "nsp.jsonl.gz"}),
+        (sentence_generator, {"company_descriptions.jsonl.gz"}),
+    ],
+    ids=["adverts", "sentences"],
+)
+def test_the_samples_are_what_the_generators_write(module, names, tmp_path):
+    module.main(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == names
+    for name in names:
+        # Unpacked, because not every zlib packs the same bytes alike.
+        written, shipped = (
+            gzip.decompress((folder / name).read_bytes())
+            for folder in (tmp_path, FOLDER)
+        )
+        assert written == shipped, name
 
 
-def test_it_is_small(adverts):
-    assert generator.SAMPLE.stat().st_size < 1_000_000
-    assert sum(len(json.dumps(advert)) for advert in adverts) < 1_000_000
+def test_samples_are_small():
+    sizes = {path.name: path.stat().st_size for path in FOLDER.glob("*.gz")}
+    assert max(sizes.values()) < 250_000
+    assert sizes["nsp.jsonl.gz"] + sizes["company_descriptions.jsonl.gz"] < 300_000
+
+
+def test_no_employer_is_in_two_samples(adverts, nsp_adverts, sentences):
+    samples = [
+        {row["employer"] for row in rows} - {None}
+        for rows in (adverts, nsp_adverts, sentences)
+    ]
+    assert min(map(len, samples)) >= 40
+    assert len(set().union(*samples)) == sum(map(len, samples))
 
 
 def test_it_has_many_adverts_employers_and_occupations(adverts, texts):
@@ -135,24 +189,26 @@ def test_some_adverts_are_in_another_language(texts):
     assert languages["en"] > 0.95 * len(texts)
 
 
-def test_nothing_is_left_unfilled(texts):
-    assert not [text for text in texts if re.search(r"[{}|…]|%s", text)]
+def test_nothing_is_left_unfilled(told):
+    assert not [text for _, text in told if re.search(r"[{}|…]|%s", text)]
 
 
-def test_it_names_no_real_employer(adverts):
-    for advert in adverts:
-        found = REAL_EMPLOYER.search(f"{advert['employer']}\n{advert['text']}")
-        assert not found, (advert["id"], found)
+def test_no_real_employer_is_named(told):
+    for employer, text in told:
+        found = REAL_EMPLOYER.search(f"{employer}\n{text}")
+        assert not found, (text, found)
 
 
-def test_addresses_and_numbers_are_reserved_ones(texts):
-    told = "\n".join(texts)
-    hosts = re.findall(r"(?:@|://|www\.)(?!www)([\w-]+(?:\.[\w-]+)+)", told, re.ASCII)
-    assert len(hosts) > 300
+def test_addresses_and_numbers_are_reserved_ones(told):
+    texts = [text for _, text in told]
+    joined = "\n".join(texts)
+    hosts = re.findall(r"(?:@|://|www\.)(?!www)([\w-]+(?:\.[\w-]+)+)", joined, re.ASCII)
+    numbers = [match.number for match in PhoneNumberMatcher(joined, "GB")]
+    words = len(joined.split())
+    assert len(hosts) > words / 1000
+    assert len(numbers) > words / 1000
     for host in hosts:
         assert re.fullmatch(r"[\w-]+\.example|example\.(com|org|net)", host), host
-    numbers = [match.number for match in PhoneNumberMatcher(told, "GB")]
-    assert len(numbers) > 150
     for number in numbers:
         assert DRAMA_NUMBERS.fullmatch(str(number.national_number)), number
 
@@ -181,11 +237,196 @@ def test_all_employers_get_their_turn(count, employers):
     assert len(names) >= min(count, employers)
 
 
-def test_every_fact_that_phrases_ask_for_is_known():
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("phrases.yaml", {"agency", "closing", "home", "size", "year"}),
+        ("company_phrases.yaml", {"closing", "home"}),
+    ],
+)
+def test_every_fact_that_phrases_ask_for_is_known(name, known):
     words = read_words()
-    asked = set(re.findall(r"{(\w+)}", (FOLDER / "phrases.yaml").read_text("utf-8")))
-    employer = generator.make_employers(generator.random.Random(0), words, 1)[0]
-    facts = generator.draw_facts(
-        generator.random.Random(0), words, employer, employer.occupations[0]
-    )
-    assert asked <= facts.keys() | {"agency", "closing", "home", "size", "year"}
+    asked = set(re.findall(r"{(\w+)}", (FOLDER / name).read_text("utf-8")))
+    rng = random.Random(0)
+    employer = generator.make_employers(rng, words, 1)[0]
+    facts = generator.draw_facts(rng, words, employer, employer.occupations[0])
+    assert asked <= facts.keys() | known
+
+
+# ------------------------------------------------------------- next-sentence prediction
+
+
+def test_nsp_adverts_have_the_columns_of_the_others(adverts, nsp_adverts):
+    assert len(nsp_adverts) == 240
+    assert {tuple(advert) for advert in nsp_adverts} == {tuple(adverts[0])}
+
+
+def test_most_nsp_adverts_have_another_of_their_employer(nsp_adverts):
+    sizes = Counter(advert["employer"] for advert in nsp_adverts)
+    assert len(sizes) == 46
+    assert sum(size > 1 for size in sizes.values()) >= 40
+    assert sum(size for size in sizes.values() if size > 1) > 0.95 * 240
+
+
+def test_nsp_adverts_are_none_of_the_others(texts, nsp_adverts):
+    others = [advert["text"] or "" for advert in nsp_adverts]
+    longer = [text for text in others if len(text.split()) > 20]
+    near = cluster_duplicates([*texts, *longer])["near"]
+    assert len(longer) >= 220
+    assert not set(near[: len(texts)]) & set(near[len(texts) :])
+
+
+# ----------------------------------------------------------------- company descriptions
+
+# What only the first and the last part of an advert says.
+OPENING = re.compile(
+    r"recruiting|vacanc|opportunity|[Oo]pening for|growing|expanding|^Are you|^Join"
+    r"|This post has|last advertised|^In this (role|post) you"
+)
+CLOSING = re.compile(
+    r"closing date|applications|National Insurance|DBS check|right to (work|live)"
+    r"|@|www\.|agencies|[Jj]ob reference|telephone [A-Z]"
+)
+
+
+@pytest.fixture(scope="module")
+def labelled(sentences) -> list[dict]:
+    """Sentences with words and one of the two labels."""
+    return [s for s in sentences if s["label"] in (0, 1) and s["sentence"]]
+
+
+def words_of(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", text.lower()))
+
+
+def test_a_fifth_of_the_sentences_describe_the_company(labelled):
+    assert len(labelled) >= 1450
+    share = statistics.mean(sentence["label"] for sentence in labelled)
+    assert 0.18 < share < 0.23
+
+
+def test_employers_of_every_size_have_both_classes(labelled):
+    adverts, labels = defaultdict(set), defaultdict(set)
+    for sentence in labelled:
+        if sentence["employer"]:
+            adverts[sentence["employer"]].add(sentence["advert"])
+            labels[sentence["employer"]].add(sentence["label"])
+    assert {len(ids) for ids in adverts.values()} == {2, 3, 4, 5, 8}
+    assert len(labels) == 75
+    assert all(classes == {0, 1} for classes in labels.values())
+
+
+def test_few_sentences_resemble_one_another(labelled):
+    texts = [sentence["sentence"] for sentence in labelled]
+    assert cluster_duplicates(texts, 0.8)["near"].nunique() >= 1400
+
+
+def test_sentences_stand_in_the_order_of_their_advert(sentences):
+    ids = [sentence["id"] for sentence in sentences]
+    assert ids == sorted(set(ids))
+    adverts = [s["advert"] for s in sentences if s["advert"]]
+    runs = [advert for advert, _ in itertools.groupby(adverts)]
+    assert len(runs) == len(set(runs)) == 270
+    assert runs == sorted(runs)
+    in_order = turned = 0
+    for advert in set(runs):
+        lines = [s["sentence"] for s in sentences if s["advert"] == advert]
+        for first, then in itertools.combinations(lines, 2):
+            in_order += bool(OPENING.search(first) and CLOSING.search(then))
+            turned += bool(CLOSING.search(first) and OPENING.search(then))
+    assert in_order >= 15
+    assert not turned
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize(
+    ("is_so", "least", "most"),
+    [
+        pytest.param(lambda s: len(s.split()) > 60, 5, 12, id="very long"),
+        pytest.param(lambda s: len(s.split()) == 1, 5, 12, id="one word"),
+        pytest.param(lambda s: "Â" in s, 3, 12, id="mojibake"),
+        pytest.param(lambda s: bool(re.search(r"&\w+;", s)), 3, 12, id="entities"),
+    ],
+)
+def test_either_class_has_odd_sentences(labelled, label, is_so, least, most):
+    found = [s for s in labelled if s["label"] == label and is_so(s["sentence"])]
+    assert least <= len(found) <= most
+
+
+def test_damaged_sentences_can_be_repaired(labelled):
+    texts = [clean_text(sentence["sentence"]) for sentence in labelled]
+    assert not [text for text in texts if re.search(r"[ÂÃâ€\xa0]|&\w+;", text)]
+
+
+@pytest.mark.parametrize(
+    ("is_so", "least", "most"),
+    [
+        pytest.param(lambda s: s["label"] == "unsure", 8, 18, id="unsure"),
+        pytest.param(lambda s: s["label"] is None, 4, 10, id="no label"),
+        pytest.param(lambda s: not s["sentence"].strip(), 4, 10, id="no sentence"),
+        pytest.param(
+            lambda s: s["advert"] and not s["employer"], 6, 14, id="only an advert"
+        ),
+        pytest.param(lambda s: not s["advert"], 2, 3, id="no advert, so no employer"),
+    ],
+)
+def test_some_rows_lack_something(sentences, is_so, least, most):
+    found = [sentence for sentence in sentences if is_so(sentence)]
+    assert least <= len(found) <= most
+    assert not [s for s in sentences if s["employer"] and not s["advert"]]
+
+
+def test_some_sentences_are_labelled_twice_or_thrice(labelled):
+    given = defaultdict(list)
+    for sentence in labelled:
+        given[sentence["sentence"]].append(sentence["label"])
+    kinds = Counter(tuple(sorted(labels)) for labels in given.values())
+    copies = kinds.pop((0, 0)) + kinds.pop((1, 1))
+    assert 0.008 < copies / len(labelled) < 0.012
+    assert min(kinds.pop((0, 1)), kinds.pop((0, 0, 1)), kinds.pop((0, 1, 1))) >= 3
+    assert set(kinds) == {(0,), (1,)}
+
+
+def test_no_word_gives_the_class_away(labelled):
+    """The best rule of one word, that it says yes or no, is a poor one."""
+    of_company = [words_of(s["sentence"]) for s in labelled if s["label"] == 1]
+    of_others = [words_of(s["sentence"]) for s in labelled if s["label"] == 0]
+    right = Counter(word for words in of_company for word in words)
+    wrong = Counter(word for words in of_others for word in words)
+    for word in right | wrong:
+        yes, no = right[word], wrong[word]
+        absent, others = len(of_company) - yes, len(of_others) - no
+        assert 2 * yes / (yes + no + len(of_company)) < 0.5, word
+        assert 2 * absent / (absent + others + len(of_company)) < 0.5, word
+
+
+def test_the_classes_borrow_each_others_words(labelled):
+    ours = {"we", "our", "us"}
+    of_jobs = {"you", "your", "trains", "training", "apprentices", "apply", "salary"}
+    of_jobs |= {"pay", "paid", "holiday", "pension", "hours", "experience", "job"}
+    company = [words_of(s["sentence"]) for s in labelled if s["label"] == 1]
+    others = [words_of(s["sentence"]) for s in labelled if s["label"] == 0]
+    assert statistics.mean(bool(words & ours) for words in others) > 0.4
+    assert statistics.mean(bool(words & of_jobs) for words in company) > 0.12
+
+
+def test_there_are_many_phrases_of_either_class():
+    phrases = sentence_generator.read_company_phrases()
+    for label in ("company", "other"):
+        assert len(phrases[label]) >= 6
+        assert sum(map(len, phrases[label].values())) >= 90
+        sectors = read_words()["sectors"].keys() - {"agency"}
+        assert phrases[f"{label} by sector"].keys() == sectors
+
+
+def test_a_seed_decides_all_sentences():
+    first = list(sentence_generator.generate_sentences(20, seed=3))
+    assert first == list(sentence_generator.generate_sentences(20, seed=3))
+    assert first != list(sentence_generator.generate_sentences(20, seed=4))
+
+
+@pytest.mark.parametrize("employers", [0, 1, 300])
+def test_sentences_of_any_number_of_employers(employers):
+    sentences = list(sentence_generator.generate_sentences(employers))
+    assert len({s["employer"] for s in sentences} - {None}) == employers
+    assert len({s["id"] for s in sentences}) == len(sentences)

@@ -24,6 +24,22 @@ class Tokens(NamedTuple):
     lengths: np.ndarray
 
 
+class Inputs(NamedTuple):
+    """Tokens of sentences or pairs of them, one after the other.
+
+    ids: token numbers, shape (tokens,), the smallest unsigned type.
+    lengths: tokens of each, special tokens included, shape (inputs,).
+    first_lengths: how many of them are of type 0, the first sentence of a pair, as the
+        model's tokenizer tells them apart; shape (inputs,).
+    truncated: whether it was longer than the model reads, bool, shape (inputs,).
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    first_lengths: np.ndarray
+    truncated: np.ndarray
+
+
 class Blocks(NamedTuple):
     """Tokens cut into rows of one width.
 
@@ -58,6 +74,45 @@ def encode(texts: Iterable[str], tokenizer, batch_size: int = 1000) -> Tokens:
         np.concatenate(ids) if ids else np.empty(0, dtype),
         np.array(lengths, dtype=np.int32),
     )
+
+
+def encode_inputs(
+    texts: Iterable[str] | Iterable[tuple[str, str]],
+    tokenizer,
+    max_length: int,
+    batch_size: int = 1000,
+) -> Inputs:
+    """Tokenize sentences, or pairs of them, as inputs of a model.
+
+    Args:
+        texts: sentences or pairs.
+        tokenizer: from `load_tokenizer`.
+        max_length: tokens of an input; of a pair, the longer sentence is cut first.
+    """
+    tokenizer.enable_truncation(max_length)
+    dtype = np.min_scalar_type(tokenizer.get_vocab_size())
+    ids = [np.empty(0, dtype)]
+    rows = []
+    texts = iter(texts)
+    while batch := list(itertools.islice(texts, batch_size)):
+        encoded = tokenizer.encode_batch_fast(batch)
+        flat = itertools.chain.from_iterable(encoding.ids for encoding in encoded)
+        ids.append(np.fromiter(flat, dtype))
+        rows += [
+            (len(encoding), encoding.type_ids.count(0), bool(encoding.overflowing))
+            for encoding in encoded
+        ]
+    lengths, first_lengths, truncated = np.array(rows, np.int32).reshape(-1, 3).T
+    return Inputs(np.concatenate(ids), lengths, first_lengths, truncated.astype(bool))
+
+
+def count_truncated(inputs: dict[str, dict]) -> dict[str, int]:
+    """How many inputs of each part were longer than the model reads.
+
+    Args:
+        inputs: for each part the fields of `Inputs`.
+    """
+    return {part: int(fields["truncated"].sum()) for part, fields in inputs.items()}
 
 
 def pack(tokens: Tokens, width: int, padding: int, separate: bool = False) -> Blocks:

@@ -1,7 +1,7 @@
 """Invented UK job adverts, in the state in which real ones arrive.
 
 `occupations.yaml` and `phrases.yaml` hold the words; this module draws from them. The
-shipped sample is written anew, with the same content each time, by
+shipped samples are written anew, with the same content each time, by
 
     python -m ojd_daps_language_models.sample_data.generate_adverts
 """
@@ -11,10 +11,11 @@ import json
 import random
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import accumulate
+from pathlib import Path
 
 from ojd_daps_language_models.sample_data.advert_text import (
     BULLETS,
@@ -30,8 +31,9 @@ from ojd_daps_language_models.sample_data.advert_text import (
     write_sections,
 )
 
-SAMPLE = FOLDER / "mlm.jsonl.gz"
-SAMPLE_COUNT = 480
+# What `generate_adverts` is given for each sample of whole adverts. No employer is in
+# both: a model that was adapted on the first has not seen those of the second.
+SAMPLES = {"mlm": {"count": 480, "seed": 0}, "nsp": {"count": 240, "seed": 1}}
 
 # One deck is dealt for every 240 adverts, so that these rates hold at any size.
 DECK = (
@@ -379,15 +381,18 @@ def draw_salary(rng: random.Random, low: float, high: float) -> str:
 # ------------------------------------------------------------------------------ sample
 
 
-def main() -> None:
-    """Write the sample that the package ships."""
-    lines = [
-        json.dumps(advert, ensure_ascii=False) + "\n"
-        for advert in generate_adverts(SAMPLE_COUNT)
-    ]
-    # Without a time stamp the same adverts give the same bytes.
-    SAMPLE.write_bytes(gzip.compress("".join(lines).encode("utf-8"), 9, mtime=0))
-    print(f"{SAMPLE.name}: {len(lines)} adverts, {SAMPLE.stat().st_size:,} bytes")
+def write_sample(path: Path, rows: Iterable[dict]) -> None:
+    """Write rows as gzipped JSON Lines."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    # Without a time stamp the same rows give the same bytes.
+    path.write_bytes(gzip.compress("".join(lines).encode("utf-8"), 9, mtime=0))
+    print(f"{path.name}: {len(lines):,} rows, {path.stat().st_size:,} bytes")
+
+
+def main(folder: Path = FOLDER) -> None:
+    """Write the samples of whole adverts that the package ships."""
+    for task, arguments in SAMPLES.items():
+        write_sample(folder / f"{task}.jsonl.gz", generate_adverts(**arguments))
 
 
 if __name__ == "__main__":

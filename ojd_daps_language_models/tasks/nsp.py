@@ -1,0 +1,265 @@
+"""Next-sentence prediction: does the second sentence follow the first in its advert?"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ojd_daps_language_models.configs import NSPConfig
+from ojd_daps_language_models.preprocessing.packing import (
+    Inputs,
+    count_truncated,
+    encode_inputs,
+    load_tokenizer,
+)
+from ojd_daps_language_models.preprocessing.pairs import KINDS, LABELS
+from ojd_daps_language_models.preprocessing.splits import PARTS
+from ojd_daps_language_models.progress import progress_bar
+
+
+def tokenize(
+    sentences: pd.DataFrame, pairs: pd.DataFrame, checkpoint: Path, config: NSPConfig
+) -> dict[str, dict]:
+    """Tokenize the pairs of each part.
+
+    Args:
+        sentences: from `preprocessing.pairs.make_pairs`.
+        pairs: likewise.
+        checkpoint: folder with a `tokenizer.json`.
+
+    Returns:
+        For each part the fields of `preprocessing.packing.Inputs`.
+    """
+    tokenizer = load_tokenizer(checkpoint)
+    tokens = {}
+    for part in PARTS:
+        texts = _texts(sentences, pairs, part)
+        bar = progress_bar(f"tokenizing {part}", "pair", len(texts), texts)
+        inputs = encode_inputs(bar, tokenizer, config.training.max_length)
+        tokens[part] = inputs._asdict()
+    print(f"cut at {config.training.max_length} tokens: {count_truncated(tokens)}")
+    return tokens
+
+
+def train(
+    tokens: dict[str, dict],
+    pairs: pd.DataFrame,
+    checkpoint: Path,
+    config: NSPConfig,
+    epochs: int,
+    seeds: Sequence[int],
+    on_row: Callable[[list[dict], int], None] | None = None,
+) -> tuple[list[bytes], pd.DataFrame]:
+    """Train a model for each seed, and keep the epoch that is best on validation.
+
+    Args:
+        tokens: of each part, from `tokenize`.
+        pairs: that were tokenized.
+        checkpoint: folder of the model to start from.
+        epochs: 0 gives the checkpoint back, with a head.
+        seeds: of the new heads and the batches.
+        on_row: called with all rows of the log so far and the number of steps.
+
+    Returns:
+        The packed `save_pretrained` folders, and the log: seed, step, epoch, seconds,
+        loss, validation_loss.
+    """
+    from ojd_daps_language_models.training.classification import (
+        fit_classifier,
+        load_classifier,
+        pack_model,
+    )
+    from ojd_daps_language_models.training.fit import TrainingLog
+
+    models, rows = [], []
+    for seed in seeds:
+        model, _ = load_classifier(checkpoint, LABELS, seed, pairs=True)
+        if epochs:
+            fit_classifier(
+                model,
+                _sequences(tokens, pairs, "train", checkpoint),
+                _sequences(tokens, pairs, "validation", checkpoint),
+                config.training,
+                epochs,
+                seed,
+                TrainingLog(on_row, rows, seed=seed),
+            )
+        models.append(pack_model(model, checkpoint, config.training.max_length))
+    return models, pd.DataFrame(rows)
+
+
+def evaluate(
+    tokens: dict[str, dict],
+    sentences: pd.DataFrame,
+    pairs: pd.DataFrame,
+    checkpoint: Path,
+    models: Sequence[bytes],
+    config: NSPConfig,
+    seeds: Sequence[int],
+) -> dict:
+    """Score the models on the test pairs, beside checkpoint and floors.
+
+    Returns:
+        `scores`: kind of negative, or `all` -> accuracy, roc_auc -> system (`majority`,
+        `overlap` of words, with a threshold chosen on validation, `before`, `after`,
+        and the paired differences `change`, after minus before, and `gain`, after minus
+        overlap) -> value, low, high; `confusion`: kind -> system -> tp, fp, fn, tn,
+        where positive is `is_next`; `seeds` and `spread`: see `training.metrics`; the
+        architecture, where its head came from, and counts of what was scored. A kind
+        is scored on its negatives and on the successors of their first sentences.
+    """
+    from ojd_daps_language_models.training.baselines import word_overlap
+    from ojd_daps_language_models.training.classification import (
+        describe_architecture,
+        load_classifier,
+        probabilities,
+        score_packed,
+        score_sequences,
+    )
+    from ojd_daps_language_models.training.metrics import (
+        accuracy,
+        best_threshold,
+        spread,
+    )
+
+    test = pairs[pairs["part"] == "test"]
+    sequences = _sequences(tokens, pairs, "test", checkpoint)
+    settings = (4 * config.training.batch_size, config.training.precision)
+    before, new_head = load_classifier(checkpoint, LABELS, seeds[0], pairs=True)
+    found = {"before": probabilities(score_sequences(before, sequences, *settings), 0)}
+    by_model = [
+        probabilities(score_packed(model, LABELS, sequences, *settings, pairs=True), 0)
+        for model in models
+    ]
+    found["after"] = by_model[0]
+    overlap = {
+        part: word_overlap(_texts(sentences, pairs, part))
+        for part in ("validation", "test")
+    }
+    is_next = (pairs.loc[pairs["part"] == "validation", "label"] == 0).to_numpy()
+    threshold = best_threshold(is_next, overlap["validation"], accuracy)
+    systems = {
+        "majority": (np.ones(len(test)), np.ones(len(test), bool)),
+        "overlap": (overlap["test"], overlap["test"] >= threshold),
+        **{name: (scores, scores > 0.5) for name, scores in found.items()},
+    }
+    scores, confusion = _compare(test, systems, config.evaluation)
+    by_seed = [
+        {"seed": int(seed), "scores": _score(test, likely, likely > 0.5)}
+        for seed, likely in zip(seeds, by_model, strict=True)
+    ]
+    return {
+        "adverts": int(test["advert"].nunique()),
+        "pairs": len(test),
+        "truncated": int(tokens["test"]["truncated"].sum()),
+        "pairs_by_kind": {kind: int(rows.sum()) for kind, rows in _kinds(test).items()},
+        "architecture": describe_architecture(before),
+        "head": "new, untrained" if new_head else "the checkpoint's own",
+        "overlap_threshold": threshold,
+        "scores": scores,
+        "confusion": confusion,
+        "seeds": by_seed,
+        "spread": spread(by_seed),
+    }
+
+
+def _compare(test: pd.DataFrame, systems: dict, evaluation) -> tuple[dict, dict]:
+    """Scores of all systems by kind, and their confusion counts."""
+    from ojd_daps_language_models.training.metrics import OUTCOMES, compare
+
+    adverts, advert = np.unique(test["advert"], return_inverse=True)
+    differences = {"change": ("after", "before"), "gain": ("after", "overlap")}
+    scores, confusion = {}, {}
+    for kind, rows in _kinds(test).items():
+        of_kind = {
+            system: _statistics(
+                test[rows], likely[rows], predicted[rows], advert[rows], len(adverts)
+            )
+            for system, (likely, predicted) in systems.items()
+        }
+        scores[kind] = {
+            measure: compare(
+                {system: found[measure] for system, (found, _) in of_kind.items()},
+                differences,
+                len(adverts),
+                evaluation.bootstrap_samples,
+                evaluation.seed,
+            )
+            for measure in ("accuracy", "roc_auc")
+        }
+        confusion[kind] = {
+            system: dict(
+                zip(OUTCOMES, totals.sum(axis=0).astype(int).tolist(), strict=True)
+            )
+            for system, (_, totals) in of_kind.items()
+            if system != "majority"
+        }
+    return scores, confusion
+
+
+def _score(test: pd.DataFrame, likely: np.ndarray, predicted: np.ndarray) -> dict:
+    """Values alone, by kind and measure."""
+    once = np.ones((1, 1))
+    return {
+        kind: {
+            measure: float(statistic(once)[0])
+            for measure, statistic in _statistics(
+                test[rows], likely[rows], predicted[rows], np.zeros(rows.sum(), int), 1
+            )[0].items()
+        }
+        for kind, rows in _kinds(test).items()
+    }
+
+
+def _statistics(
+    test: pd.DataFrame,
+    likely: np.ndarray,
+    predicted: np.ndarray,
+    advert: np.ndarray,
+    count: int,
+) -> tuple[dict, np.ndarray]:
+    """Accuracy and ROC AUC as functions of weights of adverts, and the outcomes."""
+    from ojd_daps_language_models.training.metrics import (
+        accuracy,
+        of_sums,
+        outcomes,
+        roc_auc,
+    )
+
+    is_next = (test["label"] == 0).to_numpy()
+    totals = outcomes(is_next, predicted, advert, count)
+    return {
+        "accuracy": of_sums(totals, accuracy),
+        "roc_auc": lambda weights: roc_auc(is_next, likely, weights[:, advert]),
+    }, totals
+
+
+def _kinds(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Which pairs are scored for each kind of negative that is there, and for all."""
+    kinds = {"all": np.ones(len(pairs), bool)}
+    for kind in KINDS:
+        rows = (pairs["kind"] == kind).to_numpy()
+        if rows.any():
+            kinds[kind] = rows
+    return kinds
+
+
+def _texts(
+    sentences: pd.DataFrame, pairs: pd.DataFrame, part: str
+) -> list[tuple[str, str]]:
+    rows = pairs[pairs["part"] == part]
+    texts = sentences["text"].to_numpy(object)
+    return list(zip(texts[rows["first"]], texts[rows["second"]], strict=True))
+
+
+def _sequences(
+    tokens: dict[str, dict], pairs: pd.DataFrame, part: str, checkpoint: Path
+):
+    from ojd_daps_language_models.training.classification import Sequences
+
+    mine = pairs[pairs["part"] == part]
+    # Positives come first, then the negatives with the same first sentences.
+    twins = np.roll(np.arange(len(mine)), len(mine) // 2)
+    labels = mine["label"].to_numpy()
+    return Sequences(Inputs(**tokens[part]), labels, checkpoint, twins)

@@ -1,0 +1,352 @@
+"""Classifiers of sentences and of pairs: their head, their batches, their training."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import (
+    AutoConfig,
+    AutoModelForNextSentencePrediction,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    set_seed,
+)
+
+from ojd_daps_language_models.archive import pack_folder, unpack_folder
+from ojd_daps_language_models.configs import Training
+from ojd_daps_language_models.preprocessing.packing import Inputs
+from ojd_daps_language_models.training.fit import (
+    TrainingLog,
+    group_by_length,
+    load_quietly,
+    set_dropout,
+    training_arguments,
+    uses_bf16,
+)
+
+BATCHES_SORTED = 25  # by length at a time: more pad less, and mix less
+
+
+def load_classifier(
+    folder: Path, labels: Sequence[str], seed: int, pairs: bool = False
+) -> tuple[PreTrainedModel, bool]:
+    """The model of a checkpoint folder with a head for these labels.
+
+    A head for other labels is not taken over: another task's answers are no beginning.
+
+    Args:
+        folder: what `save_pretrained` wrote.
+        labels: names of the classes, in the order of the model's outputs.
+        seed: of a new head.
+        pairs: take the head for next-sentence prediction where the architecture has
+            one; where it has none, a classifier reads pairs as well.
+
+    Returns:
+        The model, on the GPU where there is one, and whether its head is new.
+
+    Raises:
+        ValueError: weights of the encoder itself are missing.
+    """
+    names = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
+    }
+    own = AutoConfig.from_pretrained(folder)
+    with_head = AutoModelForSequenceClassification
+    known = own.label2id == names["label2id"]
+    if pairs and type(own) in AutoModelForNextSentencePrediction._model_mapping:
+        with_head, known = AutoModelForNextSentencePrediction, True
+    set_seed(seed)  # before the model: a new head is random
+    model, missing = load_quietly(
+        with_head, folder, num_labels=len(labels), ignore_mismatched_sizes=True, **names
+    )
+    head = [key for key in missing if not key.startswith(model.base_model_prefix)]
+    if not known and not head:
+        _begin_anew(model)
+    return model, bool(head) or not known
+
+
+def _begin_anew(model: PreTrainedModel) -> None:
+    """Draw the weights of everything but the encoder again."""
+    inside = set(model.base_model.modules())
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module not in inside:
+            module.weight.data.normal_(std=model.config.initializer_range)
+            if module.bias is not None:
+                module.bias.data.zero_()
+
+
+def describe_architecture(model: PreTrainedModel) -> str:
+    """The class of a model of sentence pairs, and what it means if it is no BERT."""
+    name = type(model).__name__
+    if name.endswith("ForNextSentencePrediction"):
+        return name
+    return (
+        f"{name}, a two-label classifier of sentence pairs: this architecture has no "
+        "next-sentence head"
+    )
+
+
+class Sequences(torch.utils.data.Dataset):
+    """Sentences or pairs in batches, each padded to its longest.
+
+    Args:
+        inputs: of `preprocessing.packing.encode_inputs`.
+        labels: class of each, shape (inputs,).
+        checkpoint: folder whose tokenizer made the inputs.
+        twins: number of each one's twin, shape (inputs,): see `TwinSampler`.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        labels: np.ndarray,
+        checkpoint: Path,
+        twins: np.ndarray | None = None,
+    ):
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        self.inputs = inputs
+        self.labels = labels.astype(np.int64)
+        self.twins = twins
+        self._padding = tokenizer.pad_token_id
+        self._types = "token_type_ids" in tokenizer.model_input_names
+        self._starts = np.cumsum(inputs.lengths) - inputs.lengths
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def lengths(self) -> list[int]:
+        """Tokens of each, special ones included."""
+        return self.inputs.lengths.tolist()
+
+    def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        """A whole batch at once, each tensor of shape (batch, longest), but for
+        `labels` of shape (batch,)."""
+        rows = np.asarray(rows)
+        lengths = self.inputs.lengths[rows][:, None]
+        columns = np.arange(lengths.max())
+        real = columns < lengths
+        places = np.where(real, self._starts[rows][:, None] + columns, 0)
+        batch = {
+            "input_ids": np.where(
+                real, self.inputs.ids[places].astype(np.int64), self._padding
+            ),
+            "attention_mask": real.astype(np.int64),
+            "labels": self.labels[rows],
+        }
+        if self._types:
+            second = columns >= self.inputs.first_lengths[rows][:, None]
+            batch["token_type_ids"] = (real & second).astype(np.int64)
+        return {name: torch.as_tensor(values) for name, values in batch.items()}
+
+    def subset(self, rows: np.ndarray) -> torch.utils.data.Subset:
+        """Some of them, in the order given."""
+        return torch.utils.data.Subset(self, rows.tolist())
+
+
+class TwinSampler(torch.utils.data.Sampler):
+    """Batches of like lengths, in random order, with both twins in the same one.
+
+    Twins are pairs that have the first sentence in common: one goes on with its true
+    successor, the other with another sentence. What the first sentence says cancels out
+    in the gradient of their batch, and what is left is how well the second ones follow.
+    Apart, a small encoder learns nothing at all from some thousand pairs.
+
+    Args:
+        lengths: tokens of each, shape (inputs,).
+        twins: number of each one's twin, shape (inputs,).
+        batch_size: of an optimiser step.
+    """
+
+    def __init__(self, lengths: Sequence[int], twins: np.ndarray, batch_size: int):
+        self._first = np.flatnonzero(np.arange(len(twins)) < twins)
+        self._second = twins[self._first]
+        lengths = np.asarray(lengths)
+        self._lengths = np.maximum(lengths[self._first], lengths[self._second])
+        self._per_batch = max(batch_size // 2, 1)
+
+    def __len__(self) -> int:
+        return 2 * len(self._first)
+
+    def __iter__(self) -> Iterator[int]:
+        # torch's generator, since the Trainer saves and restores it
+        order = torch.randperm(len(self._first)).numpy()
+        stretch = self._per_batch * BATCHES_SORTED
+        batches = [
+            batch
+            for start in range(0, len(order), stretch)
+            for batch in self._batches(order[start : start + stretch])
+        ]
+        for number in torch.randperm(len(batches)).tolist():
+            places = batches[number]
+            twins = np.column_stack([self._first[places], self._second[places]])
+            yield from twins.ravel().tolist()
+
+    def _batches(self, stretch: np.ndarray) -> list[np.ndarray]:
+        by_length = stretch[np.argsort(-self._lengths[stretch], kind="stable")]
+        return np.split(
+            by_length, range(self._per_batch, len(by_length), self._per_batch)
+        )
+
+
+class SequenceTrainer(Trainer):
+    """A Trainer on `Sequences`, with batches of like lengths.
+
+    Args:
+        class_weights: of each class in the training loss, shape (classes,).
+    """
+
+    loss_is_scaled_for_ga = False
+
+    def __init__(self, *args, class_weights: torch.Tensor | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._class_weights = class_weights
+
+    def compute_loss(
+        self, model, inputs, return_outputs=False, num_items_in_batch=None
+    ):
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        weights = self._class_weights if model.training else None
+        loss = cross_entropy(
+            outputs.logits.float(),
+            labels,
+            weights if weights is None else weights.to(labels.device),
+        )
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = train_dataset or self.train_dataset
+        if dataset.twins is None:
+            return group_by_length(self.args, dataset.lengths())
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return TwinSampler(dataset.lengths(), dataset.twins, size)
+
+
+def fit_classifier(
+    model: PreTrainedModel,
+    train: Sequences,
+    validation: Sequences,
+    config: Training,
+    epochs: int,
+    seed: int,
+    log: TrainingLog,
+    class_weights: Sequence[float] | None = None,
+    measure: tuple[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
+) -> None:
+    """Train a model and leave it as it was after the epoch best on validation.
+
+    Args:
+        class_weights: of each class in the training loss.
+        measure: name and function of labels and logits by which the epoch is chosen,
+            the higher the better; the loss on validation, if not given.
+    """
+    set_dropout(model, config.dropout)
+    if config.freeze_word_embeddings:
+        model.get_input_embeddings().weight.requires_grad_(False)
+    name, function = measure or ("loss", None)
+    # By length, so that little is padded: the order of scoring does not matter.
+    by_length = np.argsort(validation.inputs.lengths, kind="stable")
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SequenceTrainer(
+            model,
+            training_arguments(config, epochs, seed, Path(folder), best_by=name),
+            data_collator=_as_it_is,
+            train_dataset=train,
+            eval_dataset=validation.subset(by_length),
+            compute_metrics=function
+            and (lambda found: {name: function(found.label_ids, found.predictions)}),
+            callbacks=[log],
+            class_weights=class_weights and torch.tensor(class_weights),
+        )
+        trainer.remove_callback(PrinterCallback)  # the log has its own lines
+        trainer.train()
+
+
+def pack_model(model: PreTrainedModel, checkpoint: Path, max_length: int) -> bytes:
+    """The packed `save_pretrained` folder of a model with the checkpoint's tokenizer.
+
+    Args:
+        max_length: tokens that it was trained on; a pipeline with `truncation=True`
+            reads as many.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer.model_max_length = max_length
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return pack_folder(Path(folder))
+
+
+@torch.no_grad()
+def score_sequences(
+    model: PreTrainedModel, sequences: Sequences, batch_size: int, precision: str
+) -> np.ndarray:
+    """Logits of a model, float32, shape (inputs, classes)."""
+    model.eval()
+    order = np.argsort(sequences.inputs.lengths, kind="stable")
+    logits = np.empty((len(order), model.config.num_labels), np.float32)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = sequences.__getitems__(rows)
+        del batch["labels"]
+        batch = {name: values.to(model.device) for name, values in batch.items()}
+        with torch.autocast(
+            model.device.type, torch.bfloat16, enabled=uses_bf16(precision)
+        ):
+            logits[rows] = model(**batch).logits.float().cpu().numpy()
+    return logits
+
+
+def score_packed(
+    model: bytes,
+    labels: Sequence[str],
+    sequences: Sequences,
+    batch_size: int,
+    precision: str,
+    pairs: bool = False,
+) -> np.ndarray:
+    """Logits of a model of `pack_model`: see `load_classifier`, `score_sequences`."""
+    with tempfile.TemporaryDirectory() as folder:
+        loaded, _ = load_classifier(
+            unpack_folder(model, Path(folder)), labels, 0, pairs=pairs
+        )
+    return score_sequences(loaded, sequences, batch_size, precision)
+
+
+def probabilities(logits: np.ndarray, label: int) -> np.ndarray:
+    """What a model of two classes gives one of them, float64, shape (inputs,)."""
+    margin = (logits[:, label] - logits[:, 1 - label]).astype(np.float64)
+    return 1 / (1 + np.exp(-margin))
+
+
+def move_threshold(model: PreTrainedModel, threshold: float) -> bool:
+    """Let a model of two classes choose label 1 from probability `threshold` on.
+
+    The bias of its output layer is shifted, so that what had this probability has one
+    half. Whoever takes the likelier label then decides by this threshold.
+
+    Returns:
+        Whether it could be done: not every architecture ends in a layer with a bias.
+    """
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear)
+        and module.out_features == 2
+        and module.bias is not None
+    ]
+    if not layers:
+        return False
+    layers[-1].bias.data[1] -= float(np.log(threshold / (1 - threshold)))
+    return True
+
+
+def _as_it_is(batch):
+    return batch

@@ -1,0 +1,209 @@
+"""Classifiers read what they should, learn pairs, and decide as they were scored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+from ojd_daps_language_models.configs import FineTuning
+from ojd_daps_language_models.preprocessing.packing import (
+    encode_inputs,
+    load_tokenizer,
+)
+from ojd_daps_language_models.training.classification import (
+    Sequences,
+    TwinSampler,
+    describe_architecture,
+    fit_classifier,
+    load_classifier,
+    move_threshold,
+    probabilities,
+    score_sequences,
+)
+from ojd_daps_language_models.training.fit import TrainingLog
+
+LABELS = ("no", "yes")
+SENTENCES = [
+    "We are a family firm.",
+    "You will drive a van through Leeds and talk to our customers every day.",
+    "Apply now!",
+    "Our team of nurses looks after older people in their own homes.",
+]
+
+
+def sequences(folder: Path, texts, labels, max_length=64, **options) -> Sequences:
+    inputs = encode_inputs(texts, load_tokenizer(folder), max_length)
+    return Sequences(inputs, np.array(labels), folder, **options)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_batches_are_what_the_tokenizer_of_transformers_makes(tiny_bert, pairs):
+    texts = list(zip(SENTENCES, SENTENCES[::-1], strict=True)) if pairs else SENTENCES
+    columns = list(zip(*texts, strict=True)) if pairs else [SENTENCES]
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    expected = tokenizer(
+        *map(list, columns),
+        padding=True,
+        truncation=True,
+        max_length=16,
+        return_tensors="pt",
+    )
+    found = sequences(tiny_bert, texts, [0, 1, 0, 1], 16).__getitems__(range(4))
+    for name, values in expected.items():
+        assert torch.equal(found[name], values), name
+    assert found["labels"].tolist() == [0, 1, 0, 1]
+
+
+def test_what_is_cut_is_counted(tiny_bert):
+    inputs = encode_inputs(SENTENCES, load_tokenizer(tiny_bert), 12)
+    whole = encode_inputs(SENTENCES, load_tokenizer(tiny_bert), 100)
+    assert inputs.truncated.tolist() == (whole.lengths > 12).tolist()
+    assert 0 < inputs.truncated.sum() < 4 and not whole.truncated.any()
+    none = encode_inputs([], load_tokenizer(tiny_bert), 12)
+    assert len(none.ids) == len(none.lengths) == 0
+
+
+def test_twins_are_in_one_batch_and_each_comes_once():
+    count, size = 203, 16
+    twins = np.roll(np.arange(2 * count), count)
+    lengths = np.random.default_rng(0).integers(5, 90, 2 * count)
+    order = list(TwinSampler(lengths, twins, size))
+    assert sorted(order) == list(range(2 * count)) and order != sorted(order)
+    for start in range(0, len(order), 2):
+        assert twins[order[start]] == order[start + 1]
+    # and little is padded: the lengths of a batch are alike
+    padded = sum(
+        lengths[order[s : s + size]].max() * len(order[s : s + size])
+        for s in range(0, len(order), size)
+    )
+    at_random = np.random.default_rng(1).permutation(2 * count)
+    random = sum(
+        lengths[at_random[s : s + size]].max() * size for s in range(0, 2 * count, size)
+    )
+    assert padded < 0.85 * random
+
+
+def test_scores_do_not_depend_on_the_order_or_the_batch(tiny_bert):
+    model, _ = load_classifier(tiny_bert, LABELS, 0)
+    every = sequences(tiny_bert, SENTENCES, [0] * 4)
+    together = score_sequences(model, every, 4, "fp32")
+    for row, text in enumerate(SENTENCES):
+        alone = score_sequences(model, sequences(tiny_bert, [text], [0]), 1, "fp32")
+        np.testing.assert_allclose(alone[0], together[row], atol=1e-5)
+
+
+def test_a_new_head_depends_on_the_seed_alone(tiny_bert):
+    def head(seed):
+        return load_classifier(tiny_bert, LABELS, seed)[0].classifier.weight
+
+    assert torch.equal(head(1), head(1)) and not torch.equal(head(1), head(2))
+
+
+def test_a_head_for_the_same_labels_is_kept_and_one_for_others_is_not(
+    tiny_bert, tmp_path
+):
+    model, new = load_classifier(tiny_bert, LABELS, 0)
+    assert new
+    model.save_pretrained(tmp_path)
+    again, new = load_classifier(tmp_path, LABELS, 1)
+    assert not new and torch.equal(again.classifier.weight, model.classifier.weight)
+    assert again.config.id2label == {0: "no", 1: "yes"}
+    other, new = load_classifier(tmp_path, ("good", "bad"), 1)
+    assert new and not torch.equal(other.classifier.weight, model.classifier.weight)
+    three, new = load_classifier(tmp_path, ("a", "b", "c"), 1)
+    assert new and three.config.num_labels == 3
+
+
+SMALL = {
+    "vocab_size": 2000,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 66,
+    "dim": 16,
+    "n_heads": 2,
+    "n_layers": 1,
+    "embedding_size": 16,
+}
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra"])
+def test_the_threshold_becomes_one_half_in_every_architecture(tiny_bert, kind):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **SMALL, pad_token_id=0)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    batch = {"input_ids": torch.arange(5, 45).reshape(4, 10)}
+
+    def likely():
+        with torch.no_grad():
+            return probabilities(model(**batch).logits.numpy(), 1)
+
+    before = likely()
+    threshold = float(np.sort(before)[1:3].mean())
+    assert move_threshold(model, threshold)
+    assert ((likely() > 0.5) == (before > threshold)).all()
+
+
+def test_pairs_get_the_head_of_the_architecture_or_a_classifier(tiny_bert, tmp_path):
+    model, new = load_classifier(tiny_bert, ("is_next", "not_next"), 0, pairs=True)
+    assert describe_architecture(model) == "BertForNextSentencePrediction" and new
+    model.save_pretrained(tmp_path / "bert")
+    _, new = load_classifier(tmp_path / "bert", ("is_next", "not_next"), 0, pairs=True)
+    assert not new
+    config = AutoConfig.for_model("roberta", **SMALL)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(
+        tmp_path / "roberta"
+    )
+    model, new = load_classifier(
+        tmp_path / "roberta", ("is_next", "not_next"), 0, pairs=True
+    )
+    assert new and model.config.label2id == {"is_next": 0, "not_next": 1}
+    assert "RobertaForSequenceClassification, a two-label" in describe_architecture(
+        model
+    )
+
+
+def test_the_best_epoch_is_left_and_word_embeddings_may_stay(tiny_bert):
+    texts = [
+        f"{'We' if n % 2 else 'You'} {n} {s}" for n in range(64) for s in ("a", "b")
+    ]
+    labels = [int(text.startswith("We")) for text in texts]
+    train = sequences(tiny_bert, texts, labels)
+    model, _ = load_classifier(tiny_bert, LABELS, 0)
+    words = model.get_input_embeddings().weight.clone()
+    config = FineTuning(learning_rate=3e-3, batch_size=16, precision="fp32")
+    log = TrainingLog(seed=0)
+    fit_classifier(model, train, train, config, 3, 0, log)
+    assert torch.equal(model.get_input_embeddings().weight, words)
+    losses = [row["validation_loss"] for row in log.rows if "validation_loss" in row]
+    logits = torch.from_numpy(score_sequences(model, train, 16, "fp32"))
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels))
+    assert loss.item() == pytest.approx(min(losses), rel=1e-3)
+    assert min(losses) < 0.3
+
+
+def test_class_weights_count_in_training_and_not_on_validation(tiny_bert):
+    texts = [f"Sentence number {n} of many" for n in range(40)]
+    labels = [int(n % 10 == 0) for n in range(40)]
+    data = sequences(tiny_bert, texts, labels)
+    config = FineTuning(learning_rate=1e-3, batch_size=8, precision="fp32")
+    found = []
+    for weights in (None, [0.55, 5.0]):
+        model, _ = load_classifier(tiny_bert, LABELS, 0)
+        log = TrainingLog()
+        fit_classifier(model, data, data, config, 4, 0, log, weights)
+        logits = score_sequences(model, data, 16, "fp32")
+        loss = torch.nn.functional.cross_entropy(
+            torch.from_numpy(logits), torch.tensor(labels)
+        ).item()
+        losses = [r["validation_loss"] for r in log.rows if "validation_loss" in r]
+        assert min(losses) == pytest.approx(loss, rel=1e-3)
+        found.append(probabilities(logits, 1).mean())
+    assert found[1] > found[0] + 0.1
