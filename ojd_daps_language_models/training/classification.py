@@ -156,7 +156,7 @@ class TwinSampler(torch.utils.data.Sampler):
     Twins are pairs that have the first sentence in common: one goes on with its true
     successor, the other with another sentence. What the first sentence says cancels out
     in the gradient of their batch, and what is left is how well the second ones follow.
-    Apart, a small encoder learns nothing at all from some thousand pairs.
+    Apart, a small encoder learns far less from some thousand pairs.
 
     Args:
         lengths: tokens of each, shape (inputs,).
