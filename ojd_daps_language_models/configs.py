@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,6 +24,16 @@ Count = Annotated[int, Field(gt=0)]
 # YAML reads a bare 1 or true as a number or a truth value.
 Spelling = Annotated[str, BeforeValidator(str), Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _name_no_average(label: str) -> str:
+    if label in ("micro", "macro"):
+        raise ValueError("scores call the averages over labels so")
+    return label
+
+
+# A tag is B- or I- and the label.
+Label = Annotated[str, Field(pattern=r"^\S+$"), AfterValidator(_name_no_average)]
 ONE_MASK = r"^[^\[]*\[MASK\][^\[]*$"
 
 
@@ -115,6 +126,92 @@ class SentenceData(Section):
     )
 
 
+class EntityColumns(Section):
+    """Names of the columns in the user's file; null where the file has none.
+
+    A dot leads into a record: `meta.employer` is `employer` in `meta`.
+    """
+
+    text: str = Field("text", description="the text, where spans count its characters")
+    tokens: str = Field("tokens", description="list of tokens, where each has a tag")
+    id: str | None = Field("id", description="unique per text")
+    employer: str | None = Field("employer", description="who hires, or its code")
+    advert: str | None = Field("advert", description="id of the advert it is from")
+
+
+class EntityData(Section):
+    """Where the annotated texts are, and which of them can be used."""
+
+    path: str = Field("sample", description="file, folder, glob, s3://… or hf://…")
+    format: Literal[
+        "auto", "prodigy", "label_studio", "doccano", "conll", "tags", "spacy"
+    ] = Field("auto", description="what the file was exported from, or auto")
+    columns: EntityColumns = EntityColumns()
+    layers: Annotated[dict[str, Spelling], Field(min_length=1)] | None = Field(
+        None,
+        description="label sets that are learnt apart: name -> column of tags or "
+        "spans (of CoNLL its number, of spaCy the key of doc.spans, of Label Studio "
+        "the name of its Labels); null: the only one",
+    )
+    tag_names: list[str] | None = Field(
+        None, description="what numbers stand for in a column of tags, from 0"
+    )
+    labels: Annotated[list[Label], Field(min_length=1)] = Field(
+        ["SKILL", "MULTISKILL", "EXPERIENCE", "BENEFIT"],
+        description="of spans; those with another are kept aside",
+    )
+    max_characters: Count = Field(
+        100_000, description="a longer text is kept aside, in characters"
+    )
+
+
+class SkillColumns(Section):
+    """Names of the columns in the user's file of pairs; null where it has none."""
+
+    skill: str = Field("skill", description="a skill by its name; required")
+    other: str = Field(
+        "other", description="another label of it, or a skill like it; required"
+    )
+    score: str | None = Field(
+        None, description="how alike the two are, 0 to 1; null: all are the same"
+    )
+    id: str | None = Field("id", description="unique per pair")
+
+
+class SkillSentenceColumns(Section):
+    """Names of the columns in files of advert sentences with the skill they mention."""
+
+    text: str = Field("sentence", description="the sentence itself; required")
+    label: str = Field("label", description="name of a skill; required")
+
+
+class SkillData(Section):
+    """Where the skills are: pairs of labels, or the official ESCO export."""
+
+    path: str = Field("sample", description="file, folder, glob, s3://… or hf://…")
+    format: Literal["auto", "pairs", "esco"] = Field(
+        "auto", description="pairs, ESCO's export, or what the files look like"
+    )
+    language: str = Field(
+        "en", pattern="^[a-z]{2}$", description="of ESCO's export: skills_en.csv"
+    )
+    columns: SkillColumns = SkillColumns()
+    same_from: Share = Field(
+        0.8, description="score from which a pair has two labels of one skill, 0 to 1"
+    )
+    max_characters: Count = Field(
+        200, description="a longer label is kept aside, in characters"
+    )
+    sentences: list[str] = Field(
+        [], description="files of advert sentences with their skills, to score on"
+    )
+    sentence_columns: SkillSentenceColumns = SkillSentenceColumns()
+    no_skill: list[Spelling] = Field(
+        ["LABEL NOT PRESENT", "UNDERSPECIFIED"],
+        description="labels of sentences that name no skill",
+    )
+
+
 class PersonalData(Section):
     """What is replaced by a placeholder before a model sees a text."""
 
@@ -136,17 +233,11 @@ class Duplicates(Section):
     )
 
 
-class Split(Section):
-    """How the data is divided, and how much overlap a held-out part may have."""
+class Parts(Section):
+    """How large the held-out parts are."""
 
-    validation: Portion = Field(0.1, description="share of adverts, above 0, below 1")
-    test: Portion = Field(0.1, description="share of adverts, above 0, below 1")
-    max_verbatim_overlap: Share = Field(
-        0.25, description="share of held-out sentences that stand in train, 0 to 1"
-    )
-    max_near_overlap: Share = Field(
-        0.01, description="share of held-out adverts with a near-duplicate in train"
-    )
+    validation: Portion = Field(0.1, description="share of all, above 0, below 1")
+    test: Portion = Field(0.1, description="share of all, above 0, below 1")
     seed: Seed = Field(0, description="of the division; the same for all runs")
 
     @model_validator(mode="after")
@@ -154,6 +245,25 @@ class Split(Section):
         if self.validation + self.test >= 1:
             raise ValueError("validation + test must leave a share for training")
         return self
+
+
+class Split(Parts):
+    """How the data is divided, and how much overlap a held-out part may have."""
+
+    max_verbatim_overlap: Share = Field(
+        0.25, description="share of held-out sentences that stand in train, 0 to 1"
+    )
+    max_near_overlap: Share = Field(
+        0.01, description="share of held-out adverts with a near-duplicate in train"
+    )
+
+
+class SkillSplit(Parts):
+    """How skills are divided: those that share a label stay together."""
+
+    max_label_overlap: Share = Field(
+        0.01, description="share of the labels of one official part that are in another"
+    )
 
 
 class AdvertSplit(Split):
@@ -210,7 +320,9 @@ class Training(Section):
     )
     weight_decay: Share = Field(0.01, description="AdamW's, 0 to 1")
     dropout: Share | None = Field(
-        None, description="while training, 0 to 1; null: what the checkpoint says"
+        None,
+        description="while training, 0 to 1, in attention none; null: what the "
+        "checkpoint says",
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto: bf16 where the hardware has it"
@@ -258,6 +370,28 @@ class FineTuning(Training):
     )
 
 
+class NERTraining(FineTuning):
+    """Hyper-parameters of finding entities."""
+
+    overlap: Count = Field(
+        32,
+        description="tokens that neighbouring windows of a long text share, at most "
+        "half of max_length",
+    )
+    together: bool = Field(
+        True, description="read texts of one advert together, in their order"
+    )
+
+    @model_validator(mode="after")
+    def _move_on(self):
+        if 2 * self.overlap > self.max_length:
+            raise ValueError(
+                f"overlap is at most half of max_length ({self.max_length}), not "
+                f"{self.overlap}"
+            )
+        return self
+
+
 class MLMTraining(Training):
     """Hyper-parameters of masked language modelling."""
 
@@ -273,6 +407,36 @@ class CompanyDescriptionTraining(FineTuning):
         "weights",
         description="of the training part: weigh the rarer class up, leave out "
         "sentences of the other, or neither",
+    )
+
+
+class Positives(Section):
+    """Which texts are trained to be alike."""
+
+    labels: Count | None = Field(
+        None, description="other labels drawn of each skill; null: all"
+    )
+    descriptions: Annotated[int, Field(ge=0)] = Field(
+        1, description="times that a skill meets its description, where it has one"
+    )
+    sentences: Annotated[int, Field(ge=0)] = Field(
+        0, description="sentences made of labels for each skill, as in an advert"
+    )
+    relations: bool = Field(False, description="also skills that are related")
+    siblings: Annotated[int, Field(ge=0)] = Field(
+        0, description="skills of the same narrow group, drawn for each skill"
+    )
+    seed: Seed = Field(0, description="of what is drawn; the same for all runs")
+
+
+class SkillTraining(FineTuning):
+    """Hyper-parameters of the bi-encoder."""
+
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        256, description="pairs per step: the others of a batch are the negatives"
+    )
+    temperature: Portion = Field(
+        0.05, description="cosines are divided by it in the loss"
     )
 
 
@@ -293,6 +457,14 @@ class MLMEvaluation(Evaluation):
     )
 
 
+class NEREvaluation(Evaluation):
+    """How entities are scored and shown."""
+
+    examples: list[str] = Field(
+        [], description="sentences written for the report, which shows what is found"
+    )
+
+
 class CompanyDescriptionEvaluation(Evaluation):
     """How sentences are scored."""
 
@@ -300,6 +472,17 @@ class CompanyDescriptionEvaluation(Evaluation):
         None,
         description="share of company descriptions where the model will be used; null: "
         "the share in the data",
+    )
+
+
+class SkillEvaluation(Evaluation):
+    """How skills are scored, and what the report shows of them."""
+
+    map_skills: Count = Field(
+        800, description="skills that are drawn on the map; none of training"
+    )
+    neighbours: Count = Field(
+        12, description="skills whose nearest neighbours are listed"
     )
 
 
@@ -359,6 +542,33 @@ class CompanyDescriptionsConfig(Section):
     model: Model = Model()
     training: CompanyDescriptionTraining = CompanyDescriptionTraining()
     evaluation: CompanyDescriptionEvaluation = CompanyDescriptionEvaluation()
+    compute: Compute = Compute()
+    publishing: Publishing = Publishing()
+
+
+class NERConfig(Section):
+    """`configs/ner.yaml`: named entities in adverts."""
+
+    data: EntityData = EntityData()
+    personal_data: PersonalData = PersonalData()
+    duplicates: Duplicates = Duplicates()
+    split: SentenceSplit = SentenceSplit()
+    model: Model = Model()
+    training: NERTraining = NERTraining()
+    evaluation: NEREvaluation = NEREvaluation()
+    compute: Compute = Compute()
+    publishing: Publishing = Publishing()
+
+
+class SkillSimilarityConfig(Section):
+    """`configs/skill_similarity.yaml`: which labels mean the same skill."""
+
+    data: SkillData = SkillData()
+    split: SkillSplit = SkillSplit()
+    positives: Positives = Positives()
+    model: Model = Model()
+    training: SkillTraining = SkillTraining()
+    evaluation: SkillEvaluation = SkillEvaluation()
     compute: Compute = Compute()
     publishing: Publishing = Publishing()
 

@@ -139,6 +139,12 @@ def test_lines_may_end_as_on_any_system(ending, tmp_path):
     assert texts(tmp_path, "a.csv", content) == ["words", "more"]
 
 
+@pytest.mark.parametrize("name", in_every_format())
+def test_all_columns_are_read_where_none_is_named(name, tmp_path):
+    rows = read(tmp_path, name, in_every_format()[name], None)
+    assert [list(row.values) for row in rows] == [["id", "text"]] * 2
+
+
 def test_types_of_parquet_arrive_as_python_values(tmp_path):
     table = pa.table(
         {

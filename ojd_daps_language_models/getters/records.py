@@ -11,7 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from ojd_daps_language_models.getters.storage import File, list_files, sample_path
+from ojd_daps_language_models.getters.storage import (
+    FORMATS,
+    File,
+    list_files,
+    sample_path,
+)
 from ojd_daps_language_models.getters.tables import EmptyFileError, Row, read_rows
 
 logger = logging.getLogger(__name__)
@@ -21,6 +26,8 @@ MISSING = {"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"}
 NUMBER = re.compile(r"\s*[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?%?\s*", re.IGNORECASE)
 
 Chunk = tuple[pd.DataFrame, pd.DataFrame]
+# From a file and the names of its columns to its rows.
+Reader = Callable[[File, Sequence[str]], Iterator[Row]]
 
 
 def iter_records(
@@ -30,6 +37,9 @@ def iter_records(
     task: str,
     chunk_rows: int = 10_000,
     aside: Sequence[str] = (),
+    read: Reader = read_rows,
+    formats: Mapping[str, str] = FORMATS,
+    objects: Sequence[str] = (),
 ) -> Iterator[Chunk]:
     """Read records chunk by chunk, and set aside the rows that cannot be used.
 
@@ -43,6 +53,9 @@ def iter_records(
         task: whose sample `sample` is.
         chunk_rows: rows read for each chunk.
         aside: columns that are kept of rows kept aside too.
+        read: from a file and the names of its columns to rows.
+        formats: suffixes of the files that `read` can read.
+        objects: columns that stay what they are, whatever that is.
 
     Yields:
         records: our columns (strings, missing where not mapped), source (file name),
@@ -61,12 +74,12 @@ def iter_records(
 
     def as_tables() -> Chunk:
         return (
-            _as_table(records, [*columns, "source", "row"]),
+            _as_table(records, [*columns, "source", "row"], objects),
             _as_table(kept_aside, ["source", "row", "id", *aside, "reason"]),
         )
 
-    for file, row in _rows_of_all(path, wanted, task):
-        record = _as_record(file, row, columns)
+    for file, row in _rows_of_all(path, wanted, task, read, formats):
+        record = _as_record(file, row, columns, objects)
         reason = row.problem or judge(record)
         if not reason and hash(record["id"]) in seen:
             reason = "its id was seen before"
@@ -101,7 +114,11 @@ def iter_parts(
 
 
 def check_records(
-    path: str, columns: Mapping[str, str | None], task: str
+    path: str,
+    columns: Mapping[str, str | None],
+    task: str,
+    read: Reader = read_rows,
+    formats: Mapping[str, str] = FORMATS,
 ) -> list[File]:
     """Look for the files and the columns without reading on: cheap, for the launch.
 
@@ -110,10 +127,10 @@ def check_records(
     Raises:
         ValueError, OSError: as `iter_records`, where the first rows show it.
     """
-    files = _files(path, task)
+    files = _files(path, task, formats)
     wanted = _wanted(columns)
     for file in files[:1] if "://" in files[0].location else files:
-        with closing(read_rows(file, list(wanted.values()))) as rows:
+        with closing(read(file, list(wanted.values()))) as rows:
             try:
                 next(rows)
             except EmptyFileError:
@@ -142,8 +159,8 @@ def text_problem(text: Any, max_characters: int) -> str | None:
     return "the text is empty" if text.isspace() else None
 
 
-def _files(path: str, task: str) -> list[File]:
-    return list_files(str(sample_path(task)) if path == "sample" else path)
+def _files(path: str, task: str, formats: Mapping[str, str]) -> list[File]:
+    return list_files(str(sample_path(task)) if path == "sample" else path, formats)
 
 
 def _wanted(columns: Mapping[str, str | None]) -> dict[str, str]:
@@ -154,15 +171,19 @@ def _wanted(columns: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _rows_of_all(
-    path: str, wanted: Mapping[str, str], task: str
+    path: str,
+    wanted: Mapping[str, str],
+    task: str,
+    read: Reader,
+    formats: Mapping[str, str],
 ) -> Iterator[tuple[File, Row]]:
     """The rows of all files; one without rows is no fault where others have some."""
-    files = _files(path, task)
+    files = _files(path, task, formats)
     columns = list(dict.fromkeys(wanted.values()))
     empty = 0
     for file in files:
         try:
-            for row in read_rows(file, columns):
+            for row in read(file, columns):
                 yield file, row
         except EmptyFileError as error:
             if len(files) == 1:
@@ -174,12 +195,16 @@ def _rows_of_all(
 
 
 def _as_record(
-    file: File, row: Row, columns: Mapping[str, str | None]
+    file: File,
+    row: Row,
+    columns: Mapping[str, str | None],
+    objects: Sequence[str],
 ) -> dict[str, Any]:
     record = {}
     for ours, theirs in columns.items():
         value = None if theirs is None else row.values.get(theirs)
-        record[ours] = value if ours == "text" else _as_text(value)
+        as_it_is = ours == "text" or ours in objects
+        record[ours] = value if as_it_is else _as_text(value)
     if not row.problem:
         # pandas writes a column of whole numbers with gaps as 1.0, 2.0
         own = re.sub(r"^(-?\d+)\.0+$", r"\1", record["id"] or "")
@@ -204,12 +229,13 @@ def _encodable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _as_table(rows: list[dict], columns: Sequence[str]) -> pd.DataFrame:
+def _as_table(
+    rows: list[dict], columns: Sequence[str], objects: Sequence[str] = ()
+) -> pd.DataFrame:
+    kinds = {"row": "int64"} | dict.fromkeys(objects, "object")
     return pd.DataFrame(
         {
-            name: pd.Series(
-                [row[name] for row in rows], dtype="int64" if name == "row" else "str"
-            )
+            name: pd.Series([row[name] for row in rows], dtype=kinds.get(name, "str"))
             for name in columns
         }
     )

@@ -23,7 +23,7 @@ broken download five times and goes on where it stopped.
 import glob
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -64,11 +64,15 @@ def file_suffix(name: str) -> str:
     return Path(name.lower().removesuffix(".gz")).suffix
 
 
-def list_files(path: str) -> list[File]:
+def list_files(path: str, formats: Mapping[str, str] = FORMATS) -> list[File]:
     """The files that a path stands for, sorted.
 
     Of a folder (or an S3 prefix) its own files are taken, of a data set on the hub all
     of them; hidden files and unknown formats are left out, and named in a warning.
+
+    Args:
+        path: one of the kinds above.
+        formats: suffixes of the files that can be read.
 
     Raises:
         FileNotFoundError: there is no such file, bucket or data set, or none of a
@@ -78,13 +82,13 @@ def list_files(path: str) -> list[File]:
         ValueError: the path is none of the kinds.
     """
     if path.startswith("s3://"):
-        locations = _list_s3(path)
+        locations = _list_s3(path, formats)
     elif path.startswith("hf://"):
-        locations = _list_hub(path)
+        locations = _list_hub(path, formats)
     elif "://" in path:
         raise ValueError(f"{path}: expected {EXPECTED}")
     else:
-        locations = _list_local(path)
+        locations = _list_local(path, formats)
     names = [location.rpartition("/")[2] for location in locations]
     if len(set(names)) < len(names):
         names = locations
@@ -188,21 +192,21 @@ def explained_hub_faults(name: str, kind: str) -> Iterator[None]:
         ) from error
 
 
-def _list_local(path: str) -> list[str]:
+def _list_local(path: str, formats: Mapping[str, str]) -> list[str]:
     place = Path(path).expanduser()
     if place.is_file():
         return [str(place)]
     if place.is_dir():
         names = [entry.name for entry in place.iterdir() if entry.is_file()]
         folders = [entry.name for entry in place.iterdir() if entry.is_dir()]
-        return [str(place / name) for name in _usable(names, path, folders)]
+        return [str(place / name) for name in _usable(names, path, formats, folders)]
     if _is_glob(path):
         found = glob.glob(str(place), recursive=True)
-        return _usable([name for name in found if Path(name).is_file()], path)
+        return _usable([name for name in found if Path(name).is_file()], path, formats)
     raise FileNotFoundError(f"{path}: no such file or folder (seen from {Path.cwd()})")
 
 
-def _list_s3(url: str) -> list[str]:
+def _list_s3(url: str, formats: Mapping[str, str]) -> list[str]:
     import boto3
 
     bucket, key = _split_s3(url)
@@ -212,7 +216,9 @@ def _list_s3(url: str) -> list[str]:
             fixed = re.split(r"[*?\[]", key)[0].rpartition("/")[0]
             keys = _s3_keys(client, bucket, fixed and fixed + "/")
             pattern = _glob_pattern(key)
-            names = _usable([key for key in keys if pattern.fullmatch(key)], url)
+            names = _usable(
+                [key for key in keys if pattern.fullmatch(key)], url, formats
+            )
         elif key and not key.endswith("/") and _is_s3_object(client, bucket, key):
             names = [key]
         else:
@@ -224,11 +230,11 @@ def _list_s3(url: str) -> list[str]:
             folders = sorted({key.partition("/")[0] for key in keys if "/" in key})
             if not keys:
                 raise FileNotFoundError(f"{url}: no such key or prefix in the bucket")
-            names = [prefix + name for name in _usable(own, url, folders)]
+            names = [prefix + name for name in _usable(own, url, formats, folders)]
     return [f"s3://{bucket}/{name}" for name in names]
 
 
-def _list_hub(url: str) -> list[str]:
+def _list_hub(url: str, formats: Mapping[str, str]) -> list[str]:
     from huggingface_hub import HfApi
 
     repository, revision, inside = _split_hub(url)
@@ -237,21 +243,30 @@ def _list_hub(url: str) -> list[str]:
     names = [sibling.rfilename for sibling in found.siblings]
     if _is_glob(inside):
         pattern = _glob_pattern(inside)
-        chosen = _usable([name for name in names if pattern.fullmatch(name)], url)
+        chosen = _usable(
+            [name for name in names if pattern.fullmatch(name)], url, formats
+        )
     elif inside in names:
         chosen = [inside]
     else:
         folder = inside and inside.rstrip("/") + "/"
-        chosen = _usable([name for name in names if name.startswith(folder)], url)
+        chosen = _usable(
+            [name for name in names if name.startswith(folder)], url, formats
+        )
     return [f"hf://datasets/{repository}@{found.sha}/{name}" for name in chosen]
 
 
-def _usable(names: list[str], path: str, folders: list[str] | None = None) -> list[str]:
+def _usable(
+    names: list[str],
+    path: str,
+    formats: Mapping[str, str],
+    folders: list[str] | None = None,
+) -> list[str]:
     """The names of supported formats, sorted; a warning names the others."""
     usable, others = [], []
     for name in sorted(names):
         own = Path(name).name
-        known = file_suffix(own) in FORMATS and own not in NOT_DATA
+        known = file_suffix(own) in formats and own not in NOT_DATA
         (others if own.startswith((".", "_")) or not known else usable).append(name)
     if usable:
         if others:
@@ -260,7 +275,7 @@ def _usable(names: list[str], path: str, folders: list[str] | None = None) -> li
     if not names and not folders:
         fault = "no file matches" if _is_glob(path) else "nothing is there"
         raise FileNotFoundError(f"{path}: {fault}")
-    message = f"{path}: no file of a known format ({', '.join(FORMATS)}; .gz as well)"
+    message = f"{path}: no file of a known format ({', '.join(formats)}; .gz as well)"
     if others:
         message += f"; found {_quoted(others)}"
     if folders:

@@ -65,8 +65,21 @@ class EmptyFileError(ValueError):
     """No row is in a file, which may be no fault where it is one of many."""
 
 
-def read_rows(file: File, columns: Sequence[str]) -> Iterator[Row]:
-    """Read the named columns of a file row by row.
+class MissingColumnError(ValueError):
+    """A file lacks a column.
+
+    fault: which, and what was found, without a word on the configuration.
+    """
+
+    def __init__(self, fault: str):
+        super().__init__(
+            f"{fault}. Your names of columns, or null, go into the configuration"
+        )
+        self.fault = fault
+
+
+def read_rows(file: File, columns: Sequence[str] | None) -> Iterator[Row]:
+    """Read the named columns of a file row by row; None: all that a row has.
 
     Gzip is recognised by its first bytes, a byte order mark is skipped, and bytes that
     are not UTF-8 are read as Windows-1252, with a warning. Values of CSV are strings;
@@ -84,24 +97,12 @@ def read_rows(file: File, columns: Sequence[str]) -> Iterator[Row]:
         raise ValueError(f"{file.name}: unknown format '{suffix}'; {expected}")
     count = broken = 0
     first_problem = ""
-    with (
-        explained_faults(file.location),
-        open_file(file) as stored,
-        _explained_gzip_faults(file),
-    ):
-        stream = _decompressed(stored)
+    with open_stream(file, FORMATS[suffix]) as stream:
         head = stream.peek(BUFFER)
-        if not head:
-            raise EmptyFileError(
-                f"{file.name}: an empty file; expected {FORMATS[suffix]}"
-            )
         if suffix == ".parquet":
             rows = _parquet_rows(stream, file, columns)
         else:
-            _refuse_binary(head[:4096], file)
-            text = io.TextIOWrapper(
-                stream, "utf-8-sig", _as_windows_1252(file), newline=""
-            )
+            text = as_text(stream, file, FORMATS[suffix])
             if suffix in (".csv", ".tsv"):
                 rows = _csv_rows(text, file, columns)
             else:
@@ -122,8 +123,45 @@ def read_rows(file: File, columns: Sequence[str]) -> Iterator[Row]:
         )
 
 
+@contextmanager
+def open_stream(file: File, expected: str) -> Iterator[io.BufferedReader]:
+    """Open a file, unpacked; its faults within the context become one clear line.
+
+    Raises:
+        EmptyFileError: no byte is in it; the message says what was `expected`.
+        ValueError, OSError: as `read_rows`.
+    """
+    with (
+        explained_faults(file.location),
+        open_file(file) as stored,
+        _explained_gzip_faults(file),
+    ):
+        stream = _decompressed(stored)
+        if not stream.peek(1):
+            raise EmptyFileError(f"{file.name}: an empty file; expected {expected}")
+        yield stream
+
+
+def as_text(stream: io.BufferedReader, file: File, expected: str) -> TextIO:
+    """The text of a stream, read as `read_rows` says; ValueError where it is none."""
+    _refuse_binary(stream.peek(BUFFER)[:4096], file, expected)
+    return io.TextIOWrapper(stream, "utf-8-sig", _as_windows_1252(file), newline="")
+
+
+@contextmanager
+def seekable(stream: io.BufferedReader) -> Iterator[BinaryIO]:
+    """A stream that can be read from its end: what was gzip is unpacked first."""
+    if not isinstance(stream.raw, gzip.GzipFile):
+        yield stream
+        return
+    with tempfile.TemporaryFile() as unpacked:
+        copyfileobj(stream, unpacked, BUFFER)
+        unpacked.seek(0)
+        yield unpacked
+
+
 def check_columns(file: File, columns: Sequence[str], found: Sequence[str]) -> None:
-    """Raise ValueError where a column is missing, with those found and the nearest."""
+    """Raise where a column is missing, with those found and the nearest."""
     missing = [name for name in columns if name not in found]
     if not missing:
         return
@@ -137,9 +175,7 @@ def check_columns(file: File, columns: Sequence[str], found: Sequence[str]) -> N
         near = difflib.get_close_matches(name.lower(), lowered, n=1)
         if near:
             message += f"; did you mean '{lowered[near[0]]}' for '{name}'?"
-    raise ValueError(
-        f"{message}. Your names of columns, or null, go into the configuration"
-    )
+    raise MissingColumnError(message)
 
 
 def _decompressed(stored: BinaryIO) -> io.BufferedReader:
@@ -161,14 +197,14 @@ def _explained_gzip_faults(file: File) -> Iterator[None]:
         raise ValueError(f"{file.name}: the gzip file is damaged ({error})") from error
 
 
-def _refuse_binary(head: bytes, file: File) -> None:
+def _refuse_binary(head: bytes, file: File, expected: str) -> None:
     kind = next(
         (kind for start, kind in BINARY.items() if head.startswith(start)), None
     )
     if kind or b"\0" in head:
         raise ValueError(
             f"{file.name}: binary content ({kind or 'of an unknown kind'}); expected "
-            f"{FORMATS[file_suffix(file.name)]}"
+            f"{expected}"
         )
 
 
@@ -189,7 +225,7 @@ def _as_windows_1252(file: File) -> str:
     return name
 
 
-def _csv_rows(text: TextIO, file: File, columns: Sequence[str]) -> Iterator[Row]:
+def _csv_rows(text: TextIO, file: File, columns: Sequence[str] | None) -> Iterator[Row]:
     separator = "\t" if file_suffix(file.name) == ".tsv" else ","
     csv.field_size_limit(LONGEST_VALUE)
     at_end = False
@@ -205,6 +241,7 @@ def _csv_rows(text: TextIO, file: File, columns: Sequence[str]) -> Iterator[Row]
         header = next(filter(None, reader), [])
         if len(header) == 1:
             _refuse_separator(header[0], separator, file)
+        columns = header if columns is None else columns
         check_columns(file, columns, header)
         if repeated := [name for name in columns if header.count(name) > 1]:
             raise ValueError(f"{file.name}: two columns are called '{repeated[0]}'")
@@ -238,9 +275,12 @@ def _refuse_separator(only_column: str, expected: str, file: File) -> None:
 
 
 def _json_rows(
-    text: TextIO, is_array: bool, file: File, columns: Sequence[str]
+    text: TextIO, is_array: bool, file: File, columns: Sequence[str] | None
 ) -> Iterator[Row]:
     rows = _array_rows(text, file) if is_array else _line_rows(text, file)
+    if columns is None:
+        yield from rows
+        return
     first = list(islice(rows, RECORDS_WITH_ALL_COLUMNS))
     if any(not row.problem for row in first):
         found = list(dict.fromkeys(name for row in first for name in row.values))
@@ -300,26 +340,23 @@ def _record_row(number: int, value: Any) -> Row:
 
 
 def _parquet_rows(
-    stream: io.BufferedIOBase, file: File, columns: Sequence[str]
+    stream: io.BufferedReader, file: File, columns: Sequence[str] | None
 ) -> Iterator[Row]:
     import pyarrow
     from pyarrow import parquet
 
-    if isinstance(stream.raw, gzip.GzipFile):  # its index is at the end: unpack first
-        with tempfile.TemporaryFile() as unpacked:
-            copyfileobj(stream, unpacked, BUFFER)
-            yield from _parquet_rows(unpacked, file, columns)
-        return
     number = 0
     try:
-        # Without these two a whole column of a row group is held, often the whole file.
-        table = parquet.ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER)
-        check_columns(file, columns, table.schema_arrow.names)
-        for batch in table.iter_batches(batch_size=1000, columns=list(columns)):
-            values = [_python_values(batch.column(name)) for name in columns]
-            for row in zip(*values, strict=True):
-                number += 1
-                yield Row(number, dict(zip(columns, row, strict=True)))
+        with seekable(stream) as whole:
+            # Without these two a whole column of a row group is held, often the file.
+            table = parquet.ParquetFile(whole, pre_buffer=False, buffer_size=BUFFER)
+            columns = table.schema_arrow.names if columns is None else columns
+            check_columns(file, columns, table.schema_arrow.names)
+            for batch in table.iter_batches(batch_size=1000, columns=list(columns)):
+                values = [_python_values(batch.column(name)) for name in columns]
+                for row in zip(*values, strict=True):
+                    number += 1
+                    yield Row(number, dict(zip(columns, row, strict=True)))
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{file.name}: bytes that are not UTF-8 after row {number}; expected text"
