@@ -3,6 +3,8 @@
     python benchmarks/adapted_start.py nsp --adverts adverts.jsonl --seeds 5
     python benchmarks/adapted_start.py company_descriptions --adverts adverts.jsonl \
         --data labelled.csv --seeds 5
+    python benchmarks/adapted_start.py ner --adverts adverts.jsonl \
+        --data train.json --test-data dev.json --config skillspan.yaml
     python benchmarks/adapted_start.py company_descriptions --data labelled.csv \
         --folds 4
 
@@ -25,7 +27,11 @@ import pandas as pd
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-TASKS = {"nsp": "NSPFlow", "company_descriptions": "CompanyDescriptionsFlow"}
+TASKS = {
+    "nsp": "NSPFlow",
+    "company_descriptions": "CompanyDescriptionsFlow",
+    "ner": "NERFlow",
+}
 
 
 def run(home: Path, task: str, changes: Path | None, *options: str) -> dict:
@@ -50,10 +56,13 @@ def run(home: Path, task: str, changes: Path | None, *options: str) -> dict:
 
 def compare_starts(home: Path, arguments) -> None:
     """Print scores of the task from both starts, and their difference by seed."""
+    from ojd_daps_language_models.flow_utils import list_scores
+
     mlm = run(home, "mlm", arguments.mlm_config, "--data", str(arguments.adverts))
     own = arguments.adverts if arguments.task == "nsp" else "sample"
     data = str(arguments.data or own)
     print(f"adapted: {mlm['metrics']['scores']['perplexity']}", flush=True)
+    test = ("--test-data", str(arguments.test_data)) if arguments.test_data else ()
     starts = {
         name: run(
             home,
@@ -61,18 +70,14 @@ def compare_starts(home: Path, arguments) -> None:
             arguments.config,
             *("--data", data, "--checkpoint", checkpoint),
             *("--seeds", str(arguments.seeds)),
+            *test,
         )
         for name, checkpoint in (("embedded", "embedded"), ("adapted", mlm["id"]))
     }
     for name, found in starts.items():
         print(f"\n{name}: test, seed of the published model")
-        for group, measures in found["metrics"]["scores"].items():
-            for measure, systems in measures.items():
-                scores = ", ".join(
-                    "{} {value:.3f} ({low:.3f} to {high:.3f})".format(system, **score)
-                    for system, score in systems.items()
-                )
-                print(f"  {group}, {measure}: {scores}")
+        for line in list_scores(found["metrics"]["scores"]):
+            print(f"  {line}")
     seen = starts["adapted"]["data_report"]["seen_by_checkpoint"]
     print(f"\nof the test part, in what the encoder was adapted on: {seen['test']}")
     print(f"\nadapted minus embedded, {arguments.seeds} seeds")
@@ -151,12 +156,15 @@ def main() -> None:
         "--adverts", default="sample", help="to adapt on; of NSP, the data too"
     )
     parser.add_argument("--data", help="of the task")
+    parser.add_argument(
+        "--test-data", help="of the task, where there is an official one"
+    )
     parser.add_argument("--config", type=Path, help="YAML of the task's flow")
     parser.add_argument("--mlm-config", type=Path, help="YAML of the MLM flow")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--folds", type=int, default=0)
     arguments = parser.parse_args()
-    for name in ("adverts", "data", "config", "mlm_config"):
+    for name in ("adverts", "data", "test_data", "config", "mlm_config"):
         path = getattr(arguments, name)
         if path and Path(path).exists():  # the flows run elsewhere
             setattr(arguments, name, Path(path).resolve())

@@ -22,6 +22,7 @@ from ojd_daps_language_models.configs import Section, parse_config
 LIBRARIES = (
     "metaflow",
     "transformers",
+    "sentence-transformers",
     "torch",
     "tokenizers",
     "spacy",
@@ -141,7 +142,7 @@ def resolve_config(
 def describe_outcome(metrics: dict, flow: str, run_id: str) -> str:
     """The scores in a few lines, and where the report is."""
     lines = [f"head of the checkpoint before training: {metrics['head']}"]
-    lines += _list_scores(metrics["scores"])
+    lines += list_scores(metrics["scores"])
     for group, measures in metrics.get("spread", {}).items():
         lines += [
             f"{group}, {measure}, {len(metrics['seeds'])} seeds: mean {{mean:.3f}}, "
@@ -158,7 +159,7 @@ def describe_outcome(metrics: dict, flow: str, run_id: str) -> str:
     return "\n".join(lines)
 
 
-def _list_scores(scores: dict, group: str = "") -> list[str]:
+def list_scores(scores: dict, group: str = "") -> list[str]:
     """A line for each measure, also of measures that stand in groups."""
     lines = []
     for name, inner in scores.items():
@@ -169,7 +170,7 @@ def _list_scores(scores: dict, group: str = "") -> list[str]:
             )
             lines.append(f"{group}{name}: {values}")
         else:
-            lines += _list_scores(inner, f"{name}, ")
+            lines += list_scores(inner, f"{group}{name}, ")
     return lines
 
 

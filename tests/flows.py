@@ -10,9 +10,8 @@ from ojd_daps_language_models import PROJECT_DIR
 
 STEPS = ["start", "load", "tokenize", "train", "evaluate", "push_to_hub", "end"]
 FLOWS = {  # file in flows/ -> class
-    "mlm_flow": "MLMFlow",
-    "nsp_flow": "NSPFlow",
-    "company_descriptions_flow": "CompanyDescriptionsFlow",
+    path.stem: re.search(r"^class (\w+)\(FlowSpec\)", path.read_text(), re.M)[1]
+    for path in sorted(PROJECT_DIR.glob("flows/*_flow.py"))
 }
 
 

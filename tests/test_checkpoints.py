@@ -64,9 +64,9 @@ print(description, sorted({"torch", "transformers", "metaflow"} & set(sys.module
     printed = subprocess.check_output(command, cwd=ROOT, text=True)
     assert printed == (
         "{'checkpoint': 'embedded', 'model_type': 'bert', 'architectures': "
-        "['BertModel'], 'masked_lm': True, 'classifier': True, 'mlm_head': False, "
-        "'fast_tokenizer': True, 'vocabulary': 30522, 'max_positions': 512, "
-        "'weight_bytes': 90868376} []\n"
+        "['BertModel'], 'masked_lm': True, 'classifier': True, 'tagger': True, "
+        "'mlm_head': False, 'fast_tokenizer': True, 'vocabulary': 30522, "
+        "'max_positions': 512, 'weight_bytes': 90868376} []\n"
     )
 
 
@@ -308,6 +308,7 @@ def test_the_description_says_what_the_files_say(tmp_path):
         "architectures": ["BertForMaskedLM"],
         "masked_lm": True,
         "classifier": True,
+        "tagger": True,
         "mlm_head": True,
         "fast_tokenizer": True,
         "vocabulary": 9,

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 
 import py3langid
 import pytest
+import spacy
 from phonenumbers import PhoneNumberMatcher
 
 from ojd_daps_language_models.preprocessing.cleaning import clean_text
@@ -18,6 +19,8 @@ from ojd_daps_language_models.sample_data import generate_adverts as generator
 from ojd_daps_language_models.sample_data import (
     generate_company_descriptions as sentence_generator,
 )
+from ojd_daps_language_models.sample_data import generate_entities as entity_generator
+from ojd_daps_language_models.sample_data import generate_skills as skill_generator
 from ojd_daps_language_models.sample_data.advert_text import FOLDER, read_words
 
 # Employers and agencies that post many UK adverts.
@@ -61,7 +64,12 @@ def sentences() -> list[dict]:
     return read_sample("company_descriptions")
 
 
-@pytest.fixture(scope="module", params=["mlm", "nsp", "company_descriptions"])
+@pytest.fixture(scope="module")
+def annotated() -> list[dict]:
+    return read_sample("ner")
+
+
+@pytest.fixture(scope="module", params=["mlm", "nsp", "company_descriptions", "ner"])
 def told(request) -> list[tuple[str, str]]:
     """Employer and text of each row of a sample that has some."""
     column = "sentence" if request.param == "company_descriptions" else "text"
@@ -92,8 +100,13 @@ def occupation_of(title: str) -> str:
     [
         (generator, {"mlm.jsonl.gz", "nsp.jsonl.gz"}),
         (sentence_generator, {"company_descriptions.jsonl.gz"}),
+        (entity_generator, {"ner.jsonl.gz"}),
+        (
+            skill_generator,
+            {"skill_similarity.jsonl.gz", "skill_similarity_sentences.jsonl.gz"},
+        ),
     ],
-    ids=["adverts", "sentences"],
+    ids=["adverts", "sentences", "entities", "skills"],
 )
 def test_the_samples_are_what_the_generators_write(module, names, tmp_path):
     module.main(tmp_path)
@@ -111,12 +124,13 @@ def test_samples_are_small():
     sizes = {path.name: path.stat().st_size for path in FOLDER.glob("*.gz")}
     assert max(sizes.values()) < 250_000
     assert sizes["nsp.jsonl.gz"] + sizes["company_descriptions.jsonl.gz"] < 300_000
+    assert sizes["ner.jsonl.gz"] < 120_000
 
 
-def test_no_employer_is_in_two_samples(adverts, nsp_adverts, sentences):
+def test_no_employer_is_in_two_samples(adverts, nsp_adverts, sentences, annotated):
     samples = [
         {row["employer"] for row in rows} - {None}
-        for rows in (adverts, nsp_adverts, sentences)
+        for rows in (adverts, nsp_adverts, sentences, annotated)
     ]
     assert min(map(len, samples)) >= 40
     assert len(set().union(*samples)) == sum(map(len, samples))
@@ -242,6 +256,7 @@ def test_all_employers_get_their_turn(count, employers):
     [
         ("phrases.yaml", {"agency", "closing", "home", "size", "year"}),
         ("company_phrases.yaml", {"closing", "home"}),
+        ("entity_phrases.yaml", {"closing", "home", *entity_generator.PLACES}),
     ],
 )
 def test_every_fact_that_phrases_ask_for_is_known(name, known):
@@ -430,3 +445,207 @@ def test_sentences_of_any_number_of_employers(employers):
     sentences = list(sentence_generator.generate_sentences(employers))
     assert len({s["employer"] for s in sentences} - {None}) == employers
     assert len({s["id"] for s in sentences}) == len(sentences)
+
+
+# ----------------------------------------------------------------------- named entities
+
+GOOD_LABELS = {"SKILL", "MULTISKILL", "EXPERIENCE", "BENEFIT"}
+
+
+@pytest.fixture(scope="module")
+def entities(annotated) -> list[dict]:
+    """Each span with what is wrong with it, alone (None: nothing), and its advert."""
+    tokenizer = spacy.blank("en")
+    found = []
+    for advert in annotated:
+        text = advert["text"] or ""
+        tokens = tokenizer.make_doc(text)
+        for span in advert["spans"]:
+            fault = None
+            if span["label"] not in GOOD_LABELS:
+                fault = "label"
+            elif span["end"] > len(text):
+                fault = "past the end"
+            elif span["end"] <= span["start"]:
+                fault = "turned"
+            elif tokens.char_span(span["start"], span["end"]) is None:
+                fault = "inside a word"
+            phrase = text[span["start"] : span["end"]]
+            found.append(span | {"fault": fault, "advert": advert, "phrase": phrase})
+    return found
+
+
+def overlapping(spans: list[dict]) -> list[tuple[dict, dict]]:
+    pairs = itertools.combinations(sorted(spans, key=lambda s: s["start"]), 2)
+    return [(left, right) for left, right in pairs if right["start"] < left["end"]]
+
+
+def test_annotated_adverts_have_the_columns_of_prodigy(annotated):
+    columns = ("id", "text", "employer", "advert", "spans", "answer")
+    assert {tuple(advert) for advert in annotated} == {columns}
+    assert len(annotated) == 216
+    assert len({advert["employer"] for advert in annotated}) == 63
+    assert all(advert["advert"] == advert["id"] for advert in annotated)
+
+
+@pytest.mark.parametrize(
+    ("is_so", "count"),
+    [
+        pytest.param(lambda a: a["answer"] == "reject", 4, id="reject"),
+        pytest.param(lambda a: a["answer"] == "ignore", 2, id="ignore"),
+        pytest.param(lambda a: not a["text"], 2, id="no text"),
+        pytest.param(lambda a: a["text"] and not a["spans"], 4, id="no span"),
+    ],
+)
+def test_some_annotated_adverts_are_of_no_use(annotated, is_so, count):
+    assert sum(bool(is_so(advert)) for advert in annotated) == count
+
+
+def test_annotated_adverts_have_planted_duplicates_only(annotated):
+    texts = [advert["text"] for advert in annotated if advert["text"]]
+    assert len(texts) - len(set(texts)) == 6
+    assert len(texts) - cluster_duplicates(texts)["near"].nunique() == 6 + 6
+    assert len(annotated) - len({advert["id"] for advert in annotated}) == 1
+
+
+def test_annotated_spans_are_wrong_as_often_as_the_readme_says(entities):
+    faults = Counter(span["fault"] for span in entities)
+    assert faults.pop(None) > 1500
+    assert faults == {"inside a word": 12, "label": 6, "past the end": 3, "turned": 2}
+    assert {s["label"] for s in entities if s["fault"] == "label"} == {"SKIL", "OTHER"}
+
+
+def test_other_spans_are_tokens_that_overlap_in_eight_adverts(entities):
+    spans = defaultdict(list)
+    for span in entities:
+        if span["fault"] not in ("past the end", "turned"):
+            spans[id(span["advert"])].append(span)
+    pairs = [pair for listed in spans.values() for pair in overlapping(listed)]
+    assert len(pairs) == 8
+    assert all(right["end"] == left["end"] for left, right in pairs)
+    assert all(right["label"] == "SKILL" for _, right in pairs)
+
+
+def test_annotated_adverts_are_short_and_long(annotated, entities):
+    lengths = [len(a["text"].split()) for a in annotated if a["text"]]
+    assert min(lengths) >= 60
+    assert max(lengths) <= 260
+    # With 1.5 WordPiece tokens a word: longer than 128 and than 256.
+    assert 0.3 < statistics.mean(length > 86 for length in lengths) < 0.45
+    assert sum(length > 172 for length in lengths) >= 12
+    spans = Counter(id(span["advert"]) for span in entities)
+    assert min(spans.values()) >= 6
+    assert max(spans.values()) <= 15
+
+
+@pytest.mark.parametrize(
+    ("pattern", "least"),
+    [
+        pytest.param(r"[a-z]\.[A-Z][a-z]", 15, id="sentences glued, as in year.We"),
+        pytest.param(r"\.  ", 10, id="double blanks"),
+        pytest.param("\u00a0", 5, id="no-break spaces"),
+        pytest.param("\u2019", 30, id="curly apostrophes"),
+        pytest.param(r"^[•*·\u2013▪✓\uf0b7-] ?\w", 80, id="bullets"),
+        pytest.param(r"[\w.-]+@[\w.-]+", 20, id="e-mail addresses"),
+        pytest.param(r"\d{3,4}\)?[ -]\d{3}", 30, id="telephone numbers"),
+    ],
+)
+def test_annotated_adverts_have_each_kind_of_mess(annotated, pattern, least):
+    texts = [advert["text"] or "" for advert in annotated]
+    assert sum(bool(re.search(pattern, t, re.MULTILINE)) for t in texts) >= least
+    assert not [text for text in texts if re.search(r"</?\w+|&\w+;|[\[\]]", text)]
+
+
+def test_every_label_is_frequent(entities):
+    labels = Counter(span["label"] for span in entities)
+    assert all(labels[label] >= 100 for label in GOOD_LABELS)
+
+
+def test_a_list_of_known_phrases_is_not_enough(entities, annotated):
+    """Many phrases of an employer are new, and known ones stand outside of spans."""
+    sound = [span for span in entities if span["fault"] is None]
+    employers = defaultdict(set)
+    for span in sound:
+        key = (span["phrase"].lower(), span["label"])
+        employers[key].add(span["advert"]["employer"])
+    known = [
+        len(employers[span["phrase"].lower(), span["label"]]) > 1 for span in sound
+    ]
+    assert 0.35 < statistics.mean(known) < 0.65
+    for word in ("retail", "training", "experience", "pension"):
+        inside = sum(word in span["phrase"].lower() for span in sound)
+        everywhere = sum((a["text"] or "").lower().count(word) for a in annotated)
+        assert inside >= 2, word
+        assert everywhere - inside >= 2, word
+
+
+def test_a_seed_decides_all_annotations():
+    first = list(entity_generator.generate_annotations(8, seed=3))
+    assert first == list(entity_generator.generate_annotations(8, seed=3))
+    assert first != list(entity_generator.generate_annotations(8, seed=4))
+
+
+@pytest.mark.parametrize("employers", [0, 1, 90])
+def test_annotations_of_any_number_of_employers(employers):
+    rows = list(entity_generator.generate_annotations(employers))
+    names = {row["employer"] for row in rows}
+    assert employers <= len(names) <= 1.2 * employers + 1
+
+
+# ------------------------------------------------------------------------------ skills
+
+
+@pytest.fixture(scope="module")
+def skill_pairs() -> list[dict]:
+    return read_sample("skill_similarity")
+
+
+def test_every_skill_has_three_to_six_other_labels_some_of_them_shared(skill_pairs):
+    usable = [
+        pair
+        for pair in skill_pairs
+        if pair["skill"] and pair["other"] and not pair["other"].endswith("(copy)")
+    ]
+    labels, owners = defaultdict(set), defaultdict(set)
+    for pair in usable:
+        if pair["skill"].casefold() != pair["other"].casefold():
+            labels[pair["skill"]].add(pair["other"])
+            owners[pair["other"]].add(pair["skill"])
+    assert len(labels) == 300
+    assert {len(others) for others in labels.values()} <= {3, 4, 5, 6}
+    assert sum(len(skills) > 1 for skills in owners.values()) == 13
+    assert not set(owners) & set(labels)
+
+
+def test_a_few_pairs_cannot_be_used(skill_pairs):
+    assert len(skill_pairs) == 1229
+    assert sum(pair["skill"] is None for pair in skill_pairs) == 5
+    assert sum(pair["other"] == "" for pair in skill_pairs) == 5
+    assert len(skill_pairs) - len({pair["id"] for pair in skill_pairs}) == 5
+    named = [(pair["skill"] or "", pair["other"]) for pair in skill_pairs]
+    assert sum(one.casefold() == other.casefold() for one, other in named) == 5
+
+
+def test_advert_sentences_name_the_skill_by_one_of_its_labels(skill_pairs):
+    labels = defaultdict(set)
+    for pair in skill_pairs:
+        labels[pair["skill"]] |= {pair["skill"], pair["other"]}
+    mentions = read_sample("skill_similarity_sentences")
+    known = [mention for mention in mentions if mention["label"] in labels]
+    assert (len(mentions), len(known)) == (200, 186)
+    for mention in known:
+        assert any(
+            label and label in mention["sentence"] for label in labels[mention["label"]]
+        )
+    assert sum(row["label"] == "LABEL NOT PRESENT" for row in mentions) == 10
+
+
+def test_cv_jargon_follows_rules_but_shares_no_long_word_with_the_name():
+    """A lookup of whole words must not solve it."""
+    words = skill_generator.read_skill_words()
+    short = [object_[2] for object_ in words["objects"]]
+    assert len(short) == len(set(short)) == 50
+    for name, _, brief, verbs in words["objects"]:
+        assert set(verbs) <= set(words["actions"]) and len(verbs) == 6
+        long = {word for word in name.split() if len(word) > 5}
+        assert not long & set(brief.split())

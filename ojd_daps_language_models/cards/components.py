@@ -15,6 +15,8 @@ SYSTEMS = {  # in the order of columns and bars
     "majority": "always the same answer",
     "overlap": "word overlap",
     "tfidf": "TF-IDF",
+    "gazetteer": "dictionary",
+    "crf": "CRF",
     "before": "before training",
     "after": "after training",
     "change": "change",
@@ -25,9 +27,15 @@ COLOURS = {
     "majority": PALE,
     "overlap": GREY,
     "tfidf": GREY,
+    "gazetteer": PALE,
+    "crf": GREY,
     "before": ORANGE,
     "after": BLUE,
 }
+PALETTE = (  # of areas on a map
+    *("#2a6f97", "#e07a1f", "#4f9d4f", "#b8405e"),
+    *("#7b5ea7", "#c9a227", "#3aa6a0", "#8c5a3c"),
+)
 UNTRAINED = "Nothing was trained: the checkpoint was only scored."
 PERCENT = {"format": "%", "tickCount": 5}
 PROBABILITY = {"scale": {"domain": [0, 1]}, "axis": PERCENT}
@@ -50,8 +58,8 @@ def live_curves(card, loss: str) -> Callable[[list[dict], int], None]:
 
     def show(rows: list[dict], steps: int) -> None:
         bar._max = steps
-        seed = rows[-1].get("seed")
-        bar.update(rows[-1]["step"], None if seed is None else f"seed {seed}")
+        own = [f"{key} {rows[-1][key]}" for key in ("layer", "seed") if key in rows[-1]]
+        bar.update(rows[-1]["step"], ", ".join(own) or None)
         chart.update(loss_curves(rows, loss))
         card.refresh()
 
@@ -59,7 +67,7 @@ def live_curves(card, loss: str) -> Callable[[list[dict], int], None]:
 
 
 def loss_curves(rows: list[dict], loss: str) -> dict:
-    """Training and validation loss by step, a line for each seed."""
+    """Training and validation loss by step, a line for each layer and seed."""
     names = {"loss": "training", "validation_loss": "validation"}
     values = [
         {
@@ -67,6 +75,7 @@ def loss_curves(rows: list[dict], loss: str) -> dict:
             "loss": row[name],
             "part": label,
             "seed": row.get("seed"),
+            "layer": row.get("layer"),
         }
         for row in rows
         for name, label in names.items()
@@ -81,24 +90,26 @@ def loss_curves(rows: list[dict], loss: str) -> dict:
             "y": _quantity("loss", loss, scale={"zero": False}),
             "color": _colour("part", {"training": BLUE, "validation": ORANGE}),
             "detail": {"field": "seed", "type": "nominal"},
+            **_dashes(values),
         },
     )
 
 
-def taught_by(report: dict, log: pd.DataFrame, unit: str) -> str:
+def taught_by(
+    report: dict, log: pd.DataFrame, unit: str, group: str = "employer"
+) -> str:
     """Say how much a model has learnt from, where it was trained."""
     if log.empty:
         return UNTRAINED
-    train = report["parts"]["train"]
-    units, employers = train[f"{unit}s"], train["employers"]
-    return f"{units:,} {unit}s of {employers:,} employers taught it."
+    units, groups = (report["parts"]["train"][f"{name}s"] for name in (unit, group))
+    return f"{units:,} {unit}s of {groups:,} {group}s taught it."
 
 
 def training_section(log: pd.DataFrame, loss: str, score: str | None = None) -> list:
     """Loss curves, and by epoch the score that chooses among them.
 
     Args:
-        log: columns step, epoch, loss, validation_loss, and maybe seed.
+        log: columns step, epoch, loss, validation_loss, and maybe layer and seed.
         loss: title of the axis, with the unit.
         score: another column of the log, where not the loss chooses.
     """
@@ -113,19 +124,31 @@ def training_section(log: pd.DataFrame, loss: str, score: str | None = None) -> 
 
 
 def epoch_curve(log: pd.DataFrame, score: str) -> dict:
-    """A score by epoch, a line for each seed."""
-    rows = log.dropna(subset=score).reindex(columns=["epoch", "seed", score])
+    """A score by epoch, a line for each layer and seed."""
+    columns = [name for name in ("epoch", "layer", "seed", score) if name in log]
+    rows = log.dropna(subset=score)[columns]
     epochs = rows["epoch"].unique().tolist()
+    values = rows.to_dict("records")
     return _chart(
-        rows.to_dict("records"),
+        values,
         height=140,
         mark={"type": "line", "color": ORANGE, "point": {"size": 40, "color": ORANGE}},
         encoding={
             "x": _quantity("epoch", "epoch", axis={"values": epochs, "format": "d"}),
             "y": _quantity(score, _readable(score), scale={"zero": False}),
             "detail": {"field": "seed", "type": "nominal"},
+            **_dashes(values),
         },
     )
+
+
+def _dashes(rows: list[dict]) -> dict:
+    """Lines that differ by layer, where there are several."""
+    if len({row.get("layer") for row in rows}) < 2:
+        return {}
+    dark = {"symbols": {"update": {"stroke": {"value": "#333"}}}}
+    legend = {"symbolType": "stroke", "symbolSize": 400, "encode": dark}
+    return {"strokeDash": _category("layer", legend=legend)}
 
 
 def interval(score: dict, form: str = "{:.3f}") -> str:
@@ -395,6 +418,53 @@ def seeds_chart(seeds: list[dict], describe: Callable[[str, str], str]) -> dict:
     )
 
 
+def map_chart(places: list[dict], areas: list[str]) -> dict:
+    """Points in a plane for each system, coloured by area.
+
+    Args:
+        places: rows of name, area, system, x, y.
+        areas: that have a colour of their own.
+    """
+    others = "other areas" if areas else "skills"
+    values = [
+        {
+            **row,
+            "system": SYSTEMS[row["system"]],
+            "area": row["area"] if row["area"] in areas else others,
+        }
+        for row in places
+    ]
+    colours = dict(zip(areas, PALETTE, strict=False)) | {
+        others: PALE if areas else BLUE
+    }
+    bare = {"axis": None}
+    return _chart(
+        values,
+        facet={
+            "column": _category(
+                "system",
+                sort=list(SYSTEMS.values()),
+                header={"labelFontWeight": "bold"},
+            )
+        },
+        resolve={"scale": {"x": "independent", "y": "independent"}},
+        spec={
+            "width": 380,
+            "height": 380,
+            "mark": {"type": "circle", "size": 28, "opacity": 0.75},
+            "encoding": {
+                "x": _quantity("x", **bare),
+                "y": _quantity("y", **bare),
+                "color": {
+                    **_colour("area", colours),
+                    "legend": {"labelLimit": 320},
+                },
+                "tooltip": [{"field": "name"}, {"field": "area"}],
+            },
+        },
+    )
+
+
 def length_chart(lengths: dict[str, np.ndarray], unit: str) -> dict:
     """A histogram of tokens per `unit`, over all parts."""
     counts, edges = np.histogram(np.concatenate(list(lengths.values())), bins=40)
@@ -553,7 +623,7 @@ def _chart(values: list[dict], **specification) -> dict:
     }
 
 
-def _quantity(field: str, title: str | None, **more) -> dict:
+def _quantity(field: str, title: str | None = None, **more) -> dict:
     return {"field": field, "type": "quantitative", "title": title, **more}
 
 

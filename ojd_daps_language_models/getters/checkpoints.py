@@ -150,11 +150,7 @@ def get_training_texts(checkpoint: str) -> list[str] | None:
     if not checkpoint.startswith("run:"):
         return None
     run = _split_run(checkpoint)
-    # Adverts, or the sentences of a task that has no adverts.
-    try:
-        rows = _run_artifact(*run, "adverts")
-    except FileNotFoundError:
-        rows = _run_artifact(*run, "sentences")
+    rows = _first_artifact(*run, "adverts", "sentences", "texts", "labels")
     before = get_training_texts(_run_artifact(*run, "origin")) or []
     return [*before, *rows.loc[rows["part"] == "train", "text"]]
 
@@ -171,6 +167,7 @@ def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]
         model_type, architectures: of its config.
         masked_lm: whether transformers can load it as `AutoModelForMaskedLM`.
         classifier: whether as `AutoModelForSequenceClassification`.
+        tagger: whether as `AutoModelForTokenClassification`.
         mlm_head: whether its weights include a head for that.
         fast_tokenizer: whether it brings one.
         vocabulary: tokens; None if the config does not say.
@@ -198,6 +195,7 @@ def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]
         "masked_lm": config.get("model_type") in _model_types("MASKED_LM"),
         "classifier": config.get("model_type")
         in _model_types("SEQUENCE_CLASSIFICATION"),
+        "tagger": config.get("model_type") in _model_types("TOKEN_CLASSIFICATION"),
         "mlm_head": any(MLM_HEAD.match(key) for key in keys),
         "fast_tokenizer": (folder / "tokenizer.json").is_file(),
         "vocabulary": config.get("vocab_size"),
@@ -229,6 +227,30 @@ def check_classifier(description: dict[str, Any], max_length: int) -> None:
     # What has no masked language model reads from left to right only.
     suits = description["classifier"] and description["masked_lm"]
     _check_encoder(description, suits, "as an encoder that classifies sentences")
+    _check_length(description, "max_length", max_length)
+
+
+def check_tagger(description: dict[str, Any], max_length: int) -> None:
+    """Raise ValueError unless a tagger of words can start from a checkpoint.
+
+    Args:
+        description: of `describe_checkpoint`.
+        max_length: tokens per window.
+    """
+    suits = description["tagger"] and description["masked_lm"]
+    _check_encoder(description, suits, "as an encoder that tags words")
+    _check_length(description, "max_length", max_length)
+
+
+def check_bi_encoder(description: dict[str, Any], max_length: int) -> None:
+    """Raise ValueError unless a bi-encoder can start from a checkpoint.
+
+    Args:
+        description: of `describe_checkpoint`.
+        max_length: tokens per text.
+    """
+    suits = description["masked_lm"]
+    _check_encoder(description, suits, "as an encoder of labels and sentences")
     _check_length(description, "max_length", max_length)
 
 
@@ -421,6 +443,16 @@ def _run_artifact(flow: str, run_id: str, name: str = "model") -> Any:
             f"run:{flow}/{run_id}: none of its steps has an artifact '{name}'; "
             f"{_recent_runs(flow)}"
         )
+
+
+def _first_artifact(flow: str, run_id: str, *names: str) -> Any:
+    """The first of these artifacts that a run has: tasks differ in what they read."""
+    for name in names[:-1]:
+        try:
+            return _run_artifact(flow, run_id, name)
+        except FileNotFoundError:
+            continue
+    return _run_artifact(flow, run_id, names[-1])
 
 
 def _unpack(packed: Any, folder: Path, checkpoint: str) -> None:

@@ -50,6 +50,7 @@ def read_clean(
     config,
     nlp,
     why_unfit: Callable[[str], str | None],
+    clean: Callable[[str], str] = clean_text,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Counter]:
     """Read the chunks of all parts, clean their texts, replace personal data.
 
@@ -58,6 +59,7 @@ def read_clean(
         config: with the section `personal_data`.
         nlp: pipeline that finds names, None where they stay.
         why_unfit: from a cleaned text to the reason why it cannot be used.
+        clean: what a text goes through before personal data is looked for.
 
     Returns:
         Rows with their part, rows kept aside, and how many of each kind of personal
@@ -68,7 +70,9 @@ def read_clean(
     for part, chunks in given.items():
         bar = progress_bar(f"reading {part}", "chunk", None, chunks)
         for rows, unreadable in bar:
-            texts = _clean(rows["text"], config.personal_data, nlp, replaced)
+            texts = _clean(
+                map(clean, rows["text"]), config.personal_data, nlp, replaced
+            )
             rows = rows.assign(
                 part=part, text=pd.Series(texts, rows.index, dtype="str")
             )
@@ -272,9 +276,7 @@ def nothing_left(aside: pd.DataFrame, unit: str) -> str:
 def _clean(texts: Iterable[str], personal_data, nlp, replaced: Counter) -> list[str]:
     cleaned = []
     for text in texts:
-        text, counts = replace_personal_data(
-            clean_text(text), personal_data.phone_regions
-        )
+        text, counts = replace_personal_data(text, personal_data.phone_regions)
         replaced.update(counts)
         cleaned.append(text)
     if nlp:

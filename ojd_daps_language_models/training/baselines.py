@@ -67,6 +67,24 @@ def fit_tfidf(
     return lambda sentences: best.predict_proba(sentences)[:, 1]
 
 
+def embed_tfidf(texts: Sequence[str], known: Sequence[str]):
+    """TF-IDF of three to five characters in a row (scikit-learn), of unit length.
+
+    Args:
+        texts: that are compared.
+        known: that say how rare characters are.
+
+    Returns:
+        Sparse, shape (texts, n-grams).
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(
+        analyzer="char", ngram_range=(3, 5), sublinear_tf=True, dtype=np.float32
+    )
+    return vectorizer.fit(known).transform(texts)
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(_WORD.findall(text.casefold()))
 

@@ -68,11 +68,11 @@ def load_classifier(
     )
     head = [key for key in missing if not key.startswith(model.base_model_prefix)]
     if not known and not head:
-        _begin_anew(model)
+        begin_anew(model)
     return model, bool(head) or not known
 
 
-def _begin_anew(model: PreTrainedModel) -> None:
+def begin_anew(model: PreTrainedModel) -> None:
     """Draw the weights of everything but the encoder again."""
     inside = set(model.base_model.modules())
     for module in model.modules():
@@ -129,10 +129,8 @@ class Sequences(torch.utils.data.Dataset):
         """A whole batch at once, each tensor of shape (batch, longest), but for
         `labels` of shape (batch,)."""
         rows = np.asarray(rows)
-        lengths = self.inputs.lengths[rows][:, None]
-        columns = np.arange(lengths.max())
-        real = columns < lengths
-        places = np.where(real, self._starts[rows][:, None] + columns, 0)
+        places, real = self._places(rows)
+        columns = np.arange(real.shape[1])
         batch = {
             "input_ids": np.where(
                 real, self.inputs.ids[places].astype(np.int64), self._padding
@@ -144,6 +142,13 @@ class Sequences(torch.utils.data.Dataset):
             second = columns >= self.inputs.first_lengths[rows][:, None]
             batch["token_type_ids"] = (real & second).astype(np.int64)
         return {name: torch.as_tensor(values) for name, values in batch.items()}
+
+    def _places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the tokens of a batch stand, and which are real, (batch, longest)."""
+        lengths = self.inputs.lengths[rows][:, None]
+        columns = np.arange(lengths.max())
+        real = columns < lengths
+        return np.where(real, self._starts[rows][:, None] + columns, 0), real
 
     def subset(self, rows: np.ndarray) -> torch.utils.data.Subset:
         """Some of them, in the order given."""
@@ -215,8 +220,8 @@ class SequenceTrainer(Trainer):
         outputs = model(**inputs)
         weights = self._class_weights if model.training else None
         loss = cross_entropy(
-            outputs.logits.float(),
-            labels,
+            outputs.logits.float().flatten(0, -2),
+            labels.flatten(),
             weights if weights is None else weights.to(labels.device),
         )
         return (loss, outputs) if return_outputs else loss
@@ -244,8 +249,9 @@ def fit_classifier(
 
     Args:
         class_weights: of each class in the training loss.
-        measure: name and function of labels and logits by which the epoch is chosen,
-            the higher the better; the loss on validation, if not given.
+        measure: name and function of labels and logits, in the order of `validation`,
+            by which the epoch is chosen, the higher the better; the loss on validation,
+            if not given.
     """
     set_dropout(model, config.dropout)
     if config.freeze_word_embeddings:
@@ -253,6 +259,11 @@ def fit_classifier(
     name, function = measure or ("loss", None)
     # By length, so that little is padded: the order of scoring does not matter.
     by_length = np.argsort(validation.inputs.lengths, kind="stable")
+    back = np.argsort(by_length)
+
+    def score(found) -> dict[str, float]:
+        return {name: function(found.label_ids[back], found.predictions[back])}
+
     with tempfile.TemporaryDirectory() as folder:
         trainer = SequenceTrainer(
             model,
@@ -260,8 +271,7 @@ def fit_classifier(
             data_collator=_as_it_is,
             train_dataset=train,
             eval_dataset=validation.subset(by_length),
-            compute_metrics=function
-            and (lambda found: {name: function(found.label_ids, found.predictions)}),
+            compute_metrics=score if function else None,
             callbacks=[log],
             class_weights=class_weights and torch.tensor(class_weights),
         )

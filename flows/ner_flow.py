@@ -1,0 +1,230 @@
+"""Train a model that finds entities in adverts: skills, experience, benefits.
+
+python flows/ner_flow.py run
+python flows/ner_flow.py run --data annotated.jsonl
+python flows/ner_flow.py run --checkpoint run:MLMFlow/latest --seeds 5
+python flows/ner_flow.py card view evaluate
+"""
+
+from metaflow import (
+    Config,
+    FlowSpec,
+    Parameter,
+    batch,
+    card,
+    config_expr,
+    current,
+    environment,
+    step,
+)
+
+from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.cards.components import live_curves
+from ojd_daps_language_models.cards.ner import LOSS, ner_report
+from ojd_daps_language_models.configs import NERConfig
+from ojd_daps_language_models.flow_utils import (
+    PATIENT_THREADS,
+    MachineChoosesEngine,
+    check_parameters,
+    config_parser,
+    describe_code,
+    describe_outcome,
+    measured,
+    resolve_config,
+)
+from ojd_daps_language_models.getters.checkpoints import (
+    check_tagger,
+    describe_checkpoint,
+    describe_origin,
+    get_checkpoint,
+    get_training_texts,
+    pin_checkpoint,
+    pin_revision,
+)
+from ojd_daps_language_models.getters.entities import (
+    check_entities,
+    iter_entity_parts,
+)
+from ojd_daps_language_models.tasks import ner
+
+
+@MachineChoosesEngine
+class NERFlow(FlowSpec):
+    """Named entities in adverts."""
+
+    config = Config(
+        "config",
+        default=str(PROJECT_DIR / "configs" / "ner.yaml"),
+        parser=config_parser(NERConfig),
+        help="YAML file that decides which model comes out",
+    )
+    data = Parameter(
+        "data",
+        default=config_expr("config.data.path"),
+        help="annotated texts: file, folder, glob, s3://… or hf://datasets/owner/name",
+    )
+    validation_data = Parameter(
+        "validation-data",
+        default=None,
+        help="annotated texts to choose the epoch by",
+    )
+    test_data = Parameter(
+        "test-data", default=None, help="annotated texts to score on, once"
+    )
+    checkpoint = Parameter(
+        "checkpoint",
+        default=config_expr("config.model.checkpoint"),
+        help="hub id, folder, s3://…, run:MLMFlow/ID, run:MLMFlow/latest or embedded",
+    )
+    epochs = Parameter(
+        "epochs",
+        default=config_expr("config.training.epochs"),
+        type=int,
+        help="passes over the training texts; 0 only scores the checkpoint",
+    )
+    seed = Parameter(
+        "seed",
+        default=config_expr("config.training.seed"),
+        type=int,
+        help="of a new head and the batches",
+    )
+    seeds = Parameter(
+        "seeds",
+        default=1,
+        type=int,
+        help="trainings, from --seed on; the model of the first one is published",
+    )
+    push_to = Parameter(
+        "push-to",
+        default=config_expr("config.publishing.push_to"),
+        help="OWNER/NAME on the Hugging Face hub",
+    )
+
+    @measured(reads_input=True)
+    @step
+    def start(self):
+        """Check what could otherwise fail an hour later."""
+        check_parameters(self.epochs, self.seed, self.push_to, self.seeds)
+        for path in filter(None, (self.data, self.validation_data, self.test_data)):
+            check_entities(path, self.config.data)
+        self.origin = pin_checkpoint(self.checkpoint)
+        self.ancestry = describe_origin(self.origin)
+        folder = get_checkpoint(self.origin, self.config.model.revision)
+        self.revision = pin_revision(folder, self.config.model.revision)
+        self.encoder = describe_checkpoint(folder, self.checkpoint)
+        check_tagger(self.encoder, self.config.training.max_length)
+        self.code = describe_code()
+        self.all_seeds = list(range(self.seed, self.seed + self.seeds))
+        self.next(self.load)
+
+    @measured(reads_input=True)
+    @step
+    def load(self):
+        """Read, align, deduplicate and split the annotated texts."""
+        from ojd_daps_language_models.preprocessing.entities import prepare_texts
+
+        given = iter_entity_parts(
+            self.data, self.validation_data, self.test_data, self.config.data
+        )
+        self.texts, self.kept_aside, self.spans_aside, self.data_report = prepare_texts(
+            given, self.config, get_training_texts(self.origin)
+        )
+        self.labels = self.data_report["labels"]
+        self.next(self.tokenize)
+
+    @measured
+    @step
+    def tokenize(self):
+        """Turn texts into windows of tokens."""
+        folder = get_checkpoint(self.origin, self.revision)
+        self.tokens = ner.tokenize(self.texts, folder, self.config)
+        self.next(self.train)
+
+    @batch(
+        gpu=config_expr("config.compute.gpu"),
+        cpu=config_expr("config.compute.cpu"),
+        memory=config_expr("config.compute.memory"),
+    )
+    @environment(vars=PATIENT_THREADS)
+    @card(type="blank", refresh_interval=5)
+    @measured
+    @step
+    def train(self):
+        """Train for each label set and seed, and choose the epoch by validation."""
+        folder = get_checkpoint(self.origin, self.revision)
+        models, self.training_log = ner.train(
+            self.tokens,
+            self.texts,
+            self.labels,
+            folder,
+            self.config,
+            self.epochs,
+            self.all_seeds,
+            on_row=live_curves(current.card, LOSS),
+        )
+        self.model, *self.other_models = models
+        self.next(self.evaluate)
+
+    @batch(
+        gpu=config_expr("config.compute.gpu"),
+        cpu=config_expr("config.compute.cpu"),
+        memory=config_expr("config.compute.memory"),
+    )
+    @environment(vars=PATIENT_THREADS)
+    @card(type="blank")
+    @measured
+    @step
+    def evaluate(self):
+        """Score the model once on the test texts and write the report."""
+        folder = get_checkpoint(self.origin, self.revision)
+        self.metrics, self.predictions, self.examples = ner.evaluate(
+            self.tokens,
+            self.texts,
+            self.labels,
+            folder,
+            [self.model, *self.other_models],
+            self.config,
+            self.all_seeds,
+        )
+        self.lineage = {
+            "checkpoint": self.origin,
+            "checkpoint revision": self.revision,
+            "data": self.data,
+            "validation data": self.validation_data,
+            "test data": self.test_data,
+            "data fingerprint": self.data_report["fingerprint"],
+            "seeds": self.seeds,
+            **self.code,
+            "origin": self.ancestry,
+        }
+        ner_report(
+            current.card,
+            f"{current.flow_name} {current.run_id}",
+            data_report=self.data_report,
+            lengths={part: rows["token_counts"] for part, rows in self.tokens.items()},
+            training_log=self.training_log,
+            metrics=self.metrics,
+            examples=self.examples,
+            lineage=self.lineage,
+            costs=self.costs,
+            config=resolve_config(
+                self.config.to_dict(), self.data, self.origin, self.epochs, self.seed
+            ),
+        )
+        self.next(self.push_to_hub)
+
+    @measured
+    @step
+    def push_to_hub(self):
+        """Publish the model, where that was asked for."""
+        print("Nothing is published: no --push-to was given.")
+        self.next(self.end)
+
+    @step
+    def end(self):
+        """Say what came out, and where to look."""
+        print(describe_outcome(self.metrics, current.flow_name, current.run_id))
+
+
+if __name__ == "__main__":
+    NERFlow()

@@ -1,0 +1,249 @@
+"""Train a model that tells which labels, and which sentences, mean the same skill.
+
+python flows/skill_similarity_flow.py run
+python flows/skill_similarity_flow.py run --data pairs.csv
+python flows/skill_similarity_flow.py --config config \
+  configs/production/skill_similarity.yaml run --data esco/
+python flows/skill_similarity_flow.py card view evaluate
+"""
+
+from metaflow import (
+    Config,
+    FlowSpec,
+    Parameter,
+    batch,
+    card,
+    config_expr,
+    current,
+    environment,
+    step,
+)
+
+from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.cards.components import live_curves
+from ojd_daps_language_models.cards.skill_similarity import (
+    LOSS,
+    skill_similarity_report,
+)
+from ojd_daps_language_models.configs import SkillSimilarityConfig
+from ojd_daps_language_models.flow_utils import (
+    PATIENT_THREADS,
+    MachineChoosesEngine,
+    check_parameters,
+    config_parser,
+    describe_code,
+    describe_outcome,
+    measured,
+    resolve_config,
+)
+from ojd_daps_language_models.getters.checkpoints import (
+    check_bi_encoder,
+    describe_checkpoint,
+    describe_origin,
+    get_checkpoint,
+    get_training_texts,
+    pin_checkpoint,
+    pin_revision,
+)
+from ojd_daps_language_models.getters.skills import (
+    check_mentions,
+    check_skills,
+    read_mentions,
+    read_skills,
+)
+from ojd_daps_language_models.tasks import skill_similarity
+
+
+@MachineChoosesEngine
+class SkillSimilarityFlow(FlowSpec):
+    """Semantic similarity of skills: a bi-encoder of labels and sentences."""
+
+    config = Config(
+        "config",
+        default=str(PROJECT_DIR / "configs" / "skill_similarity.yaml"),
+        parser=config_parser(SkillSimilarityConfig),
+        help="YAML file that decides which model comes out",
+    )
+    data = Parameter(
+        "data",
+        default=config_expr("config.data.path"),
+        help="pairs of labels: file, folder, glob, s3://… or hf://datasets/owner/name; "
+        "or the folder of ESCO's export",
+    )
+    validation_data = Parameter(
+        "validation-data", default=None, help="skills to choose the epoch by"
+    )
+    test_data = Parameter("test-data", default=None, help="skills to score on, once")
+    checkpoint = Parameter(
+        "checkpoint",
+        default=config_expr("config.model.checkpoint"),
+        help="hub id, folder, s3://…, run:MLMFlow/ID, run:MLMFlow/latest or embedded",
+    )
+    epochs = Parameter(
+        "epochs",
+        default=config_expr("config.training.epochs"),
+        type=int,
+        help="passes over the positives; 0 only scores the checkpoint",
+    )
+    seed = Parameter(
+        "seed",
+        default=config_expr("config.training.seed"),
+        type=int,
+        help="of the batches",
+    )
+    seeds = Parameter(
+        "seeds",
+        default=1,
+        type=int,
+        help="trainings, from --seed on; the model of the first one is published",
+    )
+    push_to = Parameter(
+        "push-to",
+        default=config_expr("config.publishing.push_to"),
+        help="OWNER/NAME on the Hugging Face hub",
+    )
+
+    @measured(reads_input=True)
+    @step
+    def start(self):
+        """Check what could otherwise fail an hour later."""
+        check_parameters(self.epochs, self.seed, self.push_to, self.seeds)
+        for path in filter(None, (self.data, self.validation_data, self.test_data)):
+            check_skills(path, self.config.data)
+        check_mentions(self.config.data)
+        self.origin = pin_checkpoint(self.checkpoint)
+        self.ancestry = describe_origin(self.origin)
+        folder = get_checkpoint(self.origin, self.config.model.revision)
+        self.revision = pin_revision(folder, self.config.model.revision)
+        self.encoder = describe_checkpoint(folder, self.checkpoint)
+        check_bi_encoder(self.encoder, self.config.training.max_length)
+        self.code = describe_code()
+        self.all_seeds = list(range(self.seed, self.seed + self.seeds))
+        self.next(self.load)
+
+    @measured(reads_input=True)
+    @step
+    def load(self):
+        """Read and divide the skills, and draw what is learnt and asked."""
+        from ojd_daps_language_models.preprocessing.skill_similarity import (
+            prepare_skills,
+        )
+
+        (
+            self.skills,
+            self.labels,
+            self.queries,
+            self.pairs,
+            self.owners,
+            self.related,
+            self.kept_aside,
+            self.data_report,
+        ) = prepare_skills(
+            read_skills(
+                self.data, self.validation_data, self.test_data, self.config.data
+            ),
+            read_mentions(self.config.data),
+            self.config,
+            get_training_texts(self.origin),
+        )
+        self.next(self.tokenize)
+
+    @measured
+    @step
+    def tokenize(self):
+        """Turn labels and sentences into tokens."""
+        folder = get_checkpoint(self.origin, self.revision)
+        self.tokens = skill_similarity.tokenize(
+            self.skills, self.queries, self.pairs, self.owners, folder, self.config
+        )
+        self.next(self.train)
+
+    @batch(
+        gpu=config_expr("config.compute.gpu"),
+        cpu=config_expr("config.compute.cpu"),
+        memory=config_expr("config.compute.memory"),
+    )
+    @environment(vars=PATIENT_THREADS)
+    @card(type="blank", refresh_interval=5)
+    @measured
+    @step
+    def train(self):
+        """Train for each seed, and choose the epoch by validation."""
+        folder = get_checkpoint(self.origin, self.revision)
+        models, self.training_log = skill_similarity.train(
+            self.tokens,
+            self.queries,
+            self.related,
+            folder,
+            self.config,
+            self.epochs,
+            self.all_seeds,
+            on_row=live_curves(current.card, LOSS),
+        )
+        self.model, *self.other_models = models
+        self.next(self.evaluate)
+
+    @batch(
+        gpu=config_expr("config.compute.gpu"),
+        cpu=config_expr("config.compute.cpu"),
+        memory=config_expr("config.compute.memory"),
+    )
+    @environment(vars=PATIENT_THREADS)
+    @card(type="blank")
+    @measured
+    @step
+    def evaluate(self):
+        """Score the model once on unseen skills and write the report."""
+        folder = get_checkpoint(self.origin, self.revision)
+        self.metrics, self.predictions, self.space = skill_similarity.evaluate(
+            self.tokens,
+            self.skills,
+            self.queries,
+            folder,
+            [self.model, *self.other_models],
+            self.config,
+            self.all_seeds,
+        )
+        self.lineage = {
+            "checkpoint": self.origin,
+            "checkpoint revision": self.revision,
+            "data": self.data,
+            "validation data": self.validation_data,
+            "test data": self.test_data,
+            "data fingerprint": self.data_report["fingerprint"],
+            "seeds": self.seeds,
+            **self.code,
+            "origin": self.ancestry,
+        }
+        skill_similarity_report(
+            current.card,
+            f"{current.flow_name} {current.run_id}",
+            data_report=self.data_report,
+            lengths=self.tokens["texts"]["lengths"],
+            training_log=self.training_log,
+            metrics=self.metrics,
+            space=self.space,
+            lineage=self.lineage,
+            costs=self.costs,
+            config=resolve_config(
+                self.config.to_dict(), self.data, self.origin, self.epochs, self.seed
+            ),
+        )
+        self.next(self.push_to_hub)
+
+    @measured
+    @step
+    def push_to_hub(self):
+        """Publish the model, where that was asked for."""
+        print("Nothing is published: no --push-to was given.")
+        self.next(self.end)
+
+    @step
+    def end(self):
+        """Say what came out, and where to look."""
+        print(describe_outcome(self.metrics, current.flow_name, current.run_id))
+        print(self.data_report["attribution"] or "")
+
+
+if __name__ == "__main__":
+    SkillSimilarityFlow()

@@ -1,0 +1,87 @@
+"""Skills of either kind of source, for each part that was given."""
+
+import pandas as pd
+
+from ojd_daps_language_models.getters.esco import check_esco, is_esco, read_esco
+from ojd_daps_language_models.getters.records import Chunk, check_records
+from ojd_daps_language_models.getters.skill_pairs import (
+    ASIDE_COLUMNS,
+    SkillInput,
+    empty_table,
+    iter_mentions,
+    pair_columns,
+    read_pairs,
+)
+
+MENTION_COLUMNS = ("file", "text", "label", "source", "row")
+
+
+def check_skills(path: str, settings) -> None:
+    """Look for files and columns without reading on: cheap, for the launch.
+
+    Args:
+        path: of pairs, or of ESCO's export.
+        settings: with `format`, `language` and `columns`.
+
+    Raises:
+        ValueError, OSError: as `read_skills`, where the first rows show it.
+    """
+    if _is_esco(path, settings):
+        check_esco(path, settings.language)
+    else:
+        columns = pair_columns(dict(settings.columns))
+        check_records(path, columns, "skill_similarity")
+
+
+def check_mentions(settings) -> None:
+    """The same for the files of `data.sentences`."""
+    for path in settings.sentences:
+        columns = dict(settings.sentence_columns)
+        check_records(path, columns, "skill_similarity_sentences")
+
+
+def read_skills(
+    data: str, validation_data: str | None, test_data: str | None, settings
+) -> dict[str, SkillInput]:
+    """What is known of skills in each part that was given: train, validation, test.
+
+    Args:
+        data: path of the skills to train on.
+        validation_data: path of an official validation part, if there is one.
+        test_data: the same for the test part.
+        settings: the section `data` of the configuration.
+    """
+    paths = {"train": data, "validation": validation_data, "test": test_data}
+    return {part: _read(path, settings) for part, path in paths.items() if path}
+
+
+def read_mentions(settings) -> Chunk:
+    """Sentences of adverts with the skills that they mention.
+
+    Args:
+        settings: with `sentences` and `sentence_columns`.
+
+    Returns:
+        mentions: file (its name without ending), text, label, source, row; a row for
+            each skill that a sentence mentions.
+        kept aside: source, row, id, reason.
+    """
+    mentions, aside = [empty_table(MENTION_COLUMNS)], [empty_table(ASIDE_COLUMNS)]
+    for path in settings.sentences:
+        for rows, unusable in iter_mentions(path, dict(settings.sentence_columns)):
+            names = [source.partition(".")[0] for source in rows["source"]]
+            mentions.append(rows.assign(file=names)[list(MENTION_COLUMNS)])
+            aside.append(unusable)
+    return tuple(pd.concat(tables, ignore_index=True) for tables in (mentions, aside))
+
+
+def _read(path: str, settings) -> SkillInput:
+    if _is_esco(path, settings):
+        return read_esco(path, settings.language)
+    return read_pairs(path, dict(settings.columns), settings.max_characters)
+
+
+def _is_esco(path: str, settings) -> bool:
+    if settings.format != "auto":
+        return settings.format == "esco" and path != "sample"
+    return path != "sample" and is_esco(path)

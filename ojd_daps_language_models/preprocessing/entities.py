@@ -1,0 +1,342 @@
+"""From annotated texts to parts that a model learns from, with an account of all."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ojd_daps_language_models.preprocessing.personal_data import load_name_pipeline
+from ojd_daps_language_models.preprocessing.preparation import (
+    Chunk,
+    compare_parts,
+    count_reasons,
+    drop_duplicates,
+    funnel,
+    hash_parts,
+    keep_choosing_apart,
+    measure_seen,
+    nothing_left,
+    print_kept,
+    read_clean,
+    refuse_overlap,
+    split_off,
+)
+from ojd_daps_language_models.preprocessing.sentences import (
+    describe_sentence_pipeline,
+    load_sentence_pipeline,
+)
+from ojd_daps_language_models.preprocessing.spans import (
+    align_spans,
+    find_words,
+    follow,
+    load_word_tokenizer,
+)
+from ojd_daps_language_models.preprocessing.splits import PARTS, TEST, TRAIN
+from ojd_daps_language_models.progress import progress_bar
+
+STAGES = {
+    "unreadable": "with a text and its annotation",
+    "unfit": "with a word",
+    "duplicate": "after near and exact duplicates",
+}
+MOST_EXAMPLES = 20
+
+
+class Prepared(NamedTuple):
+    """Texts ready for a model, and what became of all others.
+
+    texts: id, text, employer, advert, source, row, part, `words` (their offsets in the
+        text) and `spans` (of words: first, after the last, label, layer); those of an
+        advert follow each other.
+    kept_aside: source, row, id, reason.
+    spans_aside: source, row, id, part, layer, label, start, end, reason.
+    report: plain counts, see `prepare_texts`.
+    """
+
+    texts: pd.DataFrame
+    kept_aside: pd.DataFrame
+    spans_aside: pd.DataFrame
+    report: dict
+
+
+def prepare_texts(
+    given: dict[str, Iterable[Chunk]], config, seen: Sequence[str] | None = None
+) -> Prepared:
+    """Align spans, replace personal data, deduplicate and split annotated texts.
+
+    Texts stay as they are but for personal data: spans count their characters, and a
+    model will read them so.
+
+    Args:
+        given: chunks of (texts, kept aside) from the getter for `train` and, where the
+            user brought official parts, for `validation` and `test`. Those are not
+            thinned out; what resembles them leaves the training part.
+        config: with the sections `data`, `personal_data`, `duplicates` and `split`.
+        seen: texts that the checkpoint was trained on, None where that is not known.
+
+    Returns:
+        Its report has `funnel` (stage, texts left), `kept_aside` (reason, texts),
+        `spans` (read, kept, and repaired: those whose tags were mended),
+        `spans_kept_aside` (reason, spans), `examples_aside` (the first of them),
+        `words` (what told words apart), `personal_data` (kind, how many), `names` (what
+        found them), `parts` (texts, adverts, employers, words and spans of each label),
+        `labels` (of each layer, those that are learnt), `overlap` (of each held-out
+        part with training), `seen_by_checkpoint` (the same with `seen`, or None) and
+        `fingerprint` (of texts, spans and parts in any order).
+
+    Raises:
+        ValueError: no text is left, there are no spans, most of them cannot be used,
+            too few groups to split, or too much overlap.
+    """
+    names = config.personal_data.names
+    nlp = load_name_pipeline(names) if names else None
+    texts, aside, replaced = read_clean(
+        {part: _keep_original(chunks) for part, chunks in given.items()},
+        config,
+        nlp,
+        lambda text: None if any(map(str.isalnum, text)) else "no word is in it",
+        clean=str,
+    )
+    if texts.empty:
+        raise ValueError(nothing_left(aside, "text"))
+    tokenizer = load_word_tokenizer()
+    texts, spans_aside, repaired = _align(texts, tokenizer, config.data.labels)
+    _refuse_spans(texts, spans_aside)
+    threshold = config.duplicates.near_threshold
+    texts, repeated = drop_duplicates(texts, threshold, "text")
+    aside = pd.concat([aside, repeated], ignore_index=True)
+    print_kept(len(texts), aside, "text")
+    keys = [texts["employer"], texts["advert"], texts["near"].astype(str)]
+    if config.split.by == "advert":
+        keys = [texts["advert"].fillna(texts["employer"]), keys[2]]
+    texts["part"] = split_off(texts, given, keys, config.split, "text")
+    keep_choosing_apart(texts, config.split.max_near_overlap, "text")
+    overlap = compare_parts(texts, load_sentence_pipeline(), threshold, "text")
+    texts = texts.drop(columns=["exact", "near"])
+    postings = pd.factorize(postings_of(texts))[0]
+    texts = texts.iloc[np.argsort(postings, kind="stable")].reset_index(drop=True)
+    labels = _labels_of(texts, config.data.labels)
+    kept = int(texts["spans"].str.len().sum())
+    report = {
+        "funnel": funnel(aside, len(texts), "text", STAGES),
+        "kept_aside": count_reasons(aside, "text"),
+        "spans": {
+            "read": kept + len(spans_aside),
+            "kept": kept,
+            "repaired": repaired,
+        },
+        "spans_kept_aside": count_reasons(spans_aside, "span"),
+        "examples_aside": spans_aside[:MOST_EXAMPLES].to_dict("records"),
+        "words": "the file's own where it has some, else spaCy's English tokenizer",
+        "personal_data": dict(replaced),
+        "names": describe_sentence_pipeline(nlp) if nlp else "not looked for",
+        "labels": labels,
+        "parts": _describe_parts(texts),
+        "overlap": overlap,
+        "seen_by_checkpoint": measure_seen(seen, texts, threshold, "text"),
+        "fingerprint": hash_parts(
+            texts["part"], texts["text"], texts["spans"].map(repr)
+        ),
+    }
+    for name in ("spans", "spans_kept_aside", "personal_data", "names", "parts"):
+        print(f"{name}: {report[name]}")
+    refuse_overlap(overlap, config.split)
+    return Prepared(texts, aside.drop(columns="stage"), spans_aside, report)
+
+
+def spans_of(texts: pd.DataFrame, layer: str) -> list[list[tuple[int, int, str]]]:
+    """The spans of one layer in each text."""
+    return [
+        [(first, stop, label) for first, stop, label, of in spans if of == layer]
+        for spans in texts["spans"]
+    ]
+
+
+def words_of(texts: pd.DataFrame) -> list[list[str]]:
+    """The words of each text."""
+    return [
+        [text[start:end] for start, end in words]
+        for text, words in zip(texts["text"], texts["words"], strict=True)
+    ]
+
+
+def postings_of(texts: pd.DataFrame) -> pd.Series:
+    """The advert that each text is from, or else its employer, or the text itself."""
+    return texts["advert"].fillna(texts["employer"]).fillna(texts["id"])
+
+
+def join_texts(texts: pd.DataFrame) -> tuple[list[str], list[list[tuple[int, int]]]]:
+    """The texts of each advert as lines of one, with the words of all of them.
+
+    Args:
+        texts: those of an advert follow each other.
+    """
+    joined, words_of_all = [], []
+    postings = postings_of(texts)
+    for _, rows in texts.groupby((postings != postings.shift()).cumsum()):
+        start, words = 0, []
+        for text, places in zip(rows["text"], rows["words"], strict=True):
+            words += [(first + start, stop + start) for first, stop in places]
+            start += len(text) + 1
+        joined.append("\n".join(rows["text"]))
+        words_of_all.append(words)
+    return joined, words_of_all
+
+
+def _keep_original(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    for texts, aside in chunks:
+        yield texts.assign(original=texts["text"]), aside
+
+
+def _align(
+    texts: pd.DataFrame, tokenizer, labels: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """Texts with words and spans of words, spans kept aside, and how many were mended.
+
+    Offsets follow where personal data was replaced.
+    """
+    words_of_all, spans_of_all, problems, mended = [], [], [], 0
+    bar = progress_bar("aligning spans", "text", len(texts), texts.to_dict("records"))
+    for row in bar:
+        words, spans = row["words"], row["spans"]
+        if row["text"] != row["original"]:
+            words = None
+            spans = _follow_spans(row["original"], row["text"], spans)
+        if words is None:
+            words = find_words(row["text"], tokenizer)
+        kept = []
+        for layer in sorted({span["layer"] for span in spans}):
+            found, aside = align_spans(
+                row["text"],
+                words,
+                [span for span in spans if span["layer"] == layer],
+                labels,
+            )
+            kept += [(*span, layer) for span in found]
+            where = {key: row[key] for key in ("source", "row", "id", "part")}
+            problems += [where | span for span in aside]
+        mended += sum(span["repaired"] for span in spans)
+        words_of_all.append([tuple(word) for word in words])
+        spans_of_all.append(sorted(kept))
+    aligned = texts.drop(columns="original").assign(
+        words=pd.Series(words_of_all, texts.index, dtype=object),
+        spans=pd.Series(spans_of_all, texts.index, dtype=object),
+    )
+    columns = [*("source", "row", "id", "part", "layer", "label", "start", "end")]
+    aside = pd.DataFrame(problems, columns=[*columns, "problem", "repaired"])
+    aside = aside[[*columns, "problem"]].rename(columns={"problem": "reason"})
+    aside = aside.astype(object).where(aside.notna(), None)  # an offset may be missing
+    return aligned, aside, mended
+
+
+def _follow_spans(old: str, new: str, spans: list[dict]) -> list[dict]:
+    moved = []
+    readable = [
+        not span["problem"] and 0 <= span["start"] < span["end"] <= len(old)
+        for span in spans
+    ]
+    places = follow(
+        old,
+        new,
+        [
+            (span["start"], span["end"])
+            for span, sound in zip(spans, readable, strict=True)
+            if sound
+        ],
+    )
+    for span, sound in zip(spans, readable, strict=True):
+        place = next(places) if sound else None
+        if place:
+            span = span | {"start": place[0], "end": place[1]}
+        elif sound:
+            span = span | {"problem": "personal data is in it"}
+        else:  # its offsets are of the text as it came
+            span = span | {"problem": span["problem"] or "it is not in the text"}
+        moved.append(span)
+    return moved
+
+
+def _refuse_spans(texts: pd.DataFrame, aside: pd.DataFrame) -> None:
+    """Refuse data without spans to learn from, or with more that cannot be used."""
+    kept = texts["spans"].str.len().sum()
+    reasons = ", ".join(
+        f"{row['reason']} ({row['spans']:,})" for row in count_reasons(aside, "span")
+    )
+    found = kept + len(aside)
+    where = ", ".join(sorted(texts["source"].unique())[:3])
+    if not found:
+        raise ValueError(
+            f"{where}: none of the {len(texts):,} texts has a span; expected texts "
+            "with annotated entities (see data.format and data.columns)"
+        )
+    if len(aside) > found / 2:
+        first = aside.iloc[0]
+        raise ValueError(
+            f"{where}: {len(aside):,} of {found:,} spans cannot be used: {reasons}; "
+            f"the first is in {first['source']}, row {first['row']}, id {first['id']}. "
+            "Labels that are to be learnt stand under data.labels"
+        )
+    for part in texts["part"].unique():
+        if not texts.loc[texts["part"] == part, "spans"].str.len().sum():
+            raise ValueError(
+                f"{part}: none of its texts has a span that can be used"
+                + (f"; kept aside: {reasons}" if reasons else "")
+            )
+
+
+def _labels_of(texts: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[str]]:
+    """Of each layer the labels that its training spans have.
+
+    Raises:
+        ValueError: a layer has no span in one of the parts.
+    """
+    counts = {
+        part: Counter(
+            (layer, label)
+            for spans in texts.loc[texts["part"] == part, "spans"]
+            for *_, label, layer in spans
+        )
+        for part in PARTS
+    }
+    layers = sorted({layer for count in counts.values() for layer, _ in count})
+    learnt = {
+        layer: [label for label in labels if counts[TRAIN][layer, label]]
+        for layer in layers
+    }
+    for layer in layers:
+        for part in PARTS:
+            if not any(counts[part][layer, label] for label in labels):
+                raise ValueError(
+                    f"{part}: no span of '{layer}' is in it; bring more annotated "
+                    "texts, or change split.seed"
+                )
+        unknown = [
+            label
+            for label in labels
+            if counts[TEST][layer, label] and label not in learnt[layer]
+        ]
+        if unknown:
+            print(f"{layer}: {', '.join(unknown)} only in held-out texts, not learnt")
+    return learnt
+
+
+def _describe_parts(texts: pd.DataFrame) -> dict[str, dict]:
+    return {
+        part: {
+            "texts": len(rows),
+            "adverts": int(postings_of(rows).nunique()),
+            "employers": int(rows["employer"].nunique()),
+            "words": int(rows["words"].str.len().sum()),
+            **dict(
+                sorted(
+                    Counter(
+                        label for spans in rows["spans"] for *_, label, _ in spans
+                    ).items()
+                )
+            ),
+        }
+        for part in PARTS
+        for rows in [texts[texts["part"] == part]]
+    }

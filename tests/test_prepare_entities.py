@@ -1,0 +1,210 @@
+"""Annotated texts are accounted for: every text, and every span."""
+
+import pandas as pd
+import pytest
+
+from ojd_daps_language_models.configs import NERConfig
+from ojd_daps_language_models.preprocessing.entities import (
+    postings_of,
+    prepare_texts,
+    spans_of,
+    words_of,
+)
+
+DUTIES = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel")
+
+
+def text_of(number: int) -> str:
+    """Texts without a near-duplicate among them."""
+    words = [f"{word}{number * 7 + place}" for place, word in enumerate(DUTIES)]
+    return f"We need SQL and {' '.join(words)}."
+
+
+def chunk(rows: list[dict]):
+    texts = pd.DataFrame(
+        {
+            name: pd.Series([row.get(name) for row in rows], dtype=dtype)
+            for name, dtype in (
+                *((name, "str") for name in ("id", "text", "employer", "advert")),
+                ("words", object),
+                ("spans", object),
+            )
+        }
+    ).assign(source="a.jsonl", row=range(1, len(rows) + 1))
+    return texts, pd.DataFrame(columns=["source", "row", "id", "reason"], dtype="str")
+
+
+def span(text: str, stretch: str, label="SKILL", layer="entities", **more) -> dict:
+    start = text.index(stretch)
+    return {
+        "start": start,
+        "end": start + len(stretch),
+        "label": label,
+        "layer": layer,
+        "problem": None,
+        "repaired": False,
+    } | more
+
+
+def rows_of(count: int = 40, **more) -> list[dict]:
+    rows = []
+    for number in range(count):
+        text = text_of(number)
+        rows.append(
+            {
+                "id": f"t{number}",
+                "text": text,
+                "employer": f"E{number % 20}",
+                "advert": f"a{number % 20}-{number // 20}",
+                "words": None,
+                "spans": [span(text, "SQL"), span(text, f"echo{number * 7 + 4}")],
+            }
+            | more
+        )
+    return rows
+
+
+CONFIG = NERConfig(personal_data={"names": None})
+
+
+def test_every_span_is_learnt_or_kept_aside_with_its_reason():
+    rows = rows_of()
+    text = rows[0]["text"]
+    bad = [
+        span(text, "need", "SKIL"),
+        span(text, "SQL and", start=8, end=12),
+        span(text, "need", end=2),
+        span(text, "need", problem="no end is given"),
+        span(text, "eed SQ"),
+        span(text, "bravo1", end=9999),
+    ]
+    rows[0]["spans"] = [*rows[0]["spans"], *bad]
+    found = prepare_texts({"train": [chunk(rows)]}, CONFIG)
+    assert found.report["spans"] == {"read": 86, "kept": 80, "repaired": 0}
+    assert sum(row["spans"] for row in found.report["spans_kept_aside"]) == 6
+    assert set(found.spans_aside["reason"]) == {
+        "its label is unknown: 'SKIL'",
+        "it overlaps another",
+        "it ends before it begins",
+        "no end is given",
+        "it begins or ends inside a word",
+        "it ends past the end of the text",
+    }
+    assert (found.spans_aside["id"] == "t0").all()
+    first = found.texts[found.texts["id"] == "t0"]
+    (said,), (words,) = spans_of(first, "entities"), words_of(first)
+    assert [words[a:b] for a, b, _ in said] == [["SQL"], ["echo4"]]
+    assert found.report["labels"] == {"entities": ["SKILL"]}
+
+
+def test_no_employer_is_on_two_sides_and_postings_are_known():
+    texts = prepare_texts({"train": [chunk(rows_of())]}, CONFIG).texts
+    assert (texts.groupby("employer")["part"].nunique() == 1).all()
+    assert set(texts["part"]) == {"train", "validation", "test"}
+    assert postings_of(texts).nunique() == 40
+    by_advert = NERConfig(personal_data={"names": None}, split={"by": "advert"})
+    rows = rows_of(employer=None)
+    for row in rows[:10]:
+        row["advert"] = None
+    texts = prepare_texts({"train": [chunk(rows)]}, by_advert).texts
+    assert postings_of(texts).notna().all()
+    assert (
+        texts.dropna(subset="advert").groupby("advert")["part"].nunique() == 1
+    ).all()
+
+
+def test_spans_follow_where_personal_data_is_replaced():
+    rows = rows_of()
+    text = f"Ask jo.public@firm.example for the {rows[3]['text']}"
+    rows[3] |= {
+        "text": text,
+        "spans": [span(text, "SQL"), span(text, "jo.public@firm.example")],
+        "words": [(0, 3)],
+    }
+    found = prepare_texts({"train": [chunk(rows)]}, CONFIG)
+    row = found.texts[found.texts["id"] == "t3"]
+    assert row["text"].item().startswith("Ask [EMAIL] for")
+    (said,), (words,) = spans_of(row, "entities"), words_of(row)
+    assert [words[a:b] for a, b, _ in said] == [["SQL"]]
+    assert found.spans_aside["reason"].tolist() == ["personal data is in it"]
+    assert found.report["personal_data"]["email"] == 1
+
+
+def test_official_parts_keep_their_texts_and_duplicates_leave_training():
+    rows = rows_of()
+    test = rows[:6]
+    found = prepare_texts({"train": [chunk(rows)], "test": [chunk(test)]}, CONFIG)
+    assert (found.texts["part"] == "test").sum() == 6
+    assert found.report["overlap"]["test"]["near"] == 0
+    assert (found.kept_aside["reason"] == "duplicate of a held-out text").sum() == 6
+
+
+def test_two_layers_may_overlap_and_are_learnt_apart():
+    rows = rows_of()
+    for row in rows:
+        row["spans"].append(span(row["text"], "need SQL", "BENEFIT", "others"))
+    found = prepare_texts({"train": [chunk(rows)]}, CONFIG)
+    assert found.report["spans"]["kept"] == 120
+    assert found.report["labels"] == {"entities": ["SKILL"], "others": ["BENEFIT"]}
+    assert all(len(spans) == 1 for spans in spans_of(found.texts, "others"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"spans": []}, "a.jsonl: none of the 40 texts has a span"),
+        (
+            {"spans": [span(text_of(0), "SQL", "Skill")]},
+            r"40 of 40 spans cannot be used: its label is unknown: 'Skill' \(40\); "
+            r"the first is in a.jsonl, row 1, id t0",
+        ),
+        (
+            {"spans": [span(text_of(0), "SQL", end=500)]},
+            "40 of 40 spans cannot be used: it ends past the end",
+        ),
+        ({"text": "..."}, r"no text is left; kept aside: no word is in it \(40\)"),
+    ],
+)
+def test_what_cannot_be_learnt_from_says_so(change, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_texts({"train": [chunk(rows_of(**change))]}, CONFIG)
+
+
+def test_sentences_of_an_advert_are_read_together_and_stay_apart(tiny_bert):
+    """In windows that hold several, each word is still that of its own sentence."""
+    from ojd_daps_language_models.preprocessing.windows import Windows, first_tokens
+    from ojd_daps_language_models.tasks.ner import tokenize
+
+    rows = rows_of()
+    for number, row in enumerate(rows):
+        row["advert"] = f"a{number % 8}"
+        row["employer"] = row["advert"]
+    texts = prepare_texts({"train": [chunk(rows)]}, CONFIG).texts
+    apart, together = (
+        {
+            part: Windows(**fields)
+            for part, fields in tokenize(
+                texts,
+                tiny_bert,
+                NERConfig(training={"together": whether}),
+            ).items()
+        }
+        for whether in (False, True)
+    )
+    for part, rows in texts.groupby("part"):
+        assert (rows["advert"] != rows["advert"].shift()).sum() == rows[
+            "advert"
+        ].nunique()
+        one, other = apart[part], together[part]
+        assert len(other.lengths) < len(one.lengths)
+        assert (one.word_counts == other.word_counts).all()
+        for windows in (one, other):
+            _, words = first_tokens(windows.words)
+            assert sorted(words) == list(range(windows.word_counts.sum()))
+        # The first piece of each word is the same, wherever it stands.
+        ids = [
+            windows.ids[places][words.argsort()]
+            for windows in (one, other)
+            for places, words in [first_tokens(windows.words)]
+        ]
+        assert (ids[0] == ids[1]).all()
