@@ -86,7 +86,7 @@ $(FLOWS): %: $(STAMPS)/.runtime
 
 # --- Checks ---------------------------------------------------------------------------
 
-.PHONY: test test-all lint docs benchmark
+.PHONY: test test-all lint docs scores benchmark
 test: $(STAMPS)/.development  ## Run the tests that are quick
 	$(PYTHON) -m pytest -m "not slow" $(ARGS)
 
@@ -98,6 +98,9 @@ lint: $(STAMPS)/.development  ## Check style and format
 
 docs: $(STAMPS)/.development  ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+scores: $(STAMPS)/.development  ## Run every flow on its sample, for the tables in docs/
+	$(PYTHON) docs/sample_scores.py $(ARGS)
 
 benchmark: $(STAMPS)/.development  ## Run every benchmark in benchmarks/
 	@for file in $(wildcard benchmarks/[a-z]*.py); do \

@@ -16,7 +16,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PACKAGE = "ojd_daps_language_models"
 DOCUMENTS = [
-    path for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")] if path.exists()
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+    *ROOT.glob("docs/**/*.md"),
 ]
 
 
