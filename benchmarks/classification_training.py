@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="SkillSpan's JSON Lines")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60, help="of each repetition")
+    parser.add_argument("--loss-steps", type=int, help="before the loss; an epoch")
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     arguments = parser.parse_args()
@@ -107,19 +108,7 @@ def main() -> None:
         model, _ = load_classifier(folder, LABELS, 0)
         count = Counted()
         with tempfile.TemporaryDirectory() as out:
-            settings = TrainingArguments(
-                output_dir=out,
-                max_steps=steps,
-                per_device_train_batch_size=BATCH,
-                learning_rate=arguments.learning_rate,
-                bf16=kind != "plain fp32" and has_bf16(),
-                use_cpu=not torch.cuda.is_available(),
-                save_strategy="no",
-                logging_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                remove_unused_columns=False,
-            )
+            settings = training_settings(out, kind, steps, arguments.learning_rate)
             if kind == "ours":
                 set_dropout(model, 0.0)
                 model.get_input_embeddings().weight.requires_grad_(False)
@@ -141,6 +130,38 @@ def main() -> None:
             ).item()
         return speed, loss
 
+    compare(run, arguments, train, len(test), "sentences")
+
+
+def training_settings(
+    out: str, kind: str, steps: int, learning_rate: float
+) -> TrainingArguments:
+    """What all three have in common, and bf16 for all but the first."""
+    return TrainingArguments(
+        output_dir=out,
+        max_steps=steps,
+        per_device_train_batch_size=BATCH,
+        learning_rate=learning_rate,
+        bf16=kind != "plain fp32" and has_bf16(),
+        use_cpu=not torch.cuda.is_available(),
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+
+
+def compare(run, arguments, train: Sequences, held_out: int, unit: str) -> None:
+    """Alternate the three ways of training, and print speeds, ratios and losses.
+
+    Args:
+        run: from kind, steps and whether to score to tokens per second and loss.
+        arguments: with `repetitions`, `steps`, and `loss_steps`, None for an epoch.
+        train: that they are trained on.
+        held_out: number of what the loss is of.
+        unit: what one of them is called.
+    """
     kinds = ["plain fp32", "plain bf16", "ours"]
     for kind in kinds:
         run(kind, 2)
@@ -148,14 +169,14 @@ def main() -> None:
     for _ in range(arguments.repetitions):
         for kind in kinds:
             speeds[kind].append(run(kind, arguments.steps)[0])
-    epoch = -(-len(train) // BATCH)
-    losses = {kind: run(kind, epoch, score=True)[1] for kind in kinds}
+    steps = arguments.loss_steps or -(-len(train) // BATCH)
+    losses = {kind: run(kind, steps, score=True)[1] for kind in kinds}
 
     lengths = train.inputs.lengths
     print(
-        f"\n{len(train):,} sentences of {lengths.mean():.1f} tokens (the longest "
+        f"\n{len(train):,} {unit} of {lengths.mean():.1f} tokens (the longest "
         f"{lengths.max()}), batches of {BATCH}, {torch.get_num_threads()} threads; "
-        f"loss on {len(test):,} others after {epoch} steps"
+        f"loss on {held_out:,} others after {steps} steps"
     )
     print(f"{'':12} {'tokens/s':>9} {'ours is':>22} {'loss':>7}")
     for kind in kinds:

@@ -15,19 +15,17 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the flow does
 
 import argparse
-import statistics
 import tempfile
 import time
 
 import numpy as np
 import torch
-from classification_training import Counted, Plain
+from classification_training import Counted, Plain, compare, training_settings
 from transformers import (
     AutoTokenizer,
     DataCollatorForTokenClassification,
     PrinterCallback,
     Trainer,
-    TrainingArguments,
 )
 
 from ojd_daps_language_models.configs import EntityData
@@ -41,15 +39,13 @@ from ojd_daps_language_models.preprocessing.spans import (
 )
 from ojd_daps_language_models.preprocessing.windows import encode_windows
 from ojd_daps_language_models.training.classification import SequenceTrainer
-from ojd_daps_language_models.training.fit import has_bf16, set_dropout
+from ojd_daps_language_models.training.fit import set_dropout
 from ojd_daps_language_models.training.token_classification import (
     NOT_SCORED,
     TaggedWindows,
     load_tagger,
     score_windows,
 )
-
-BATCH = 16
 
 
 def read(path: str, tags: str | None) -> tuple[list, list[str]]:
@@ -98,19 +94,7 @@ def main() -> None:
         model, _ = load_tagger(folder, labels, 0)
         count = Counted()
         with tempfile.TemporaryDirectory() as out:
-            settings = TrainingArguments(
-                output_dir=out,
-                max_steps=steps,
-                per_device_train_batch_size=BATCH,
-                learning_rate=arguments.learning_rate,
-                bf16=kind != "plain fp32" and has_bf16(),
-                use_cpu=not torch.cuda.is_available(),
-                save_strategy="no",
-                logging_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                remove_unused_columns=False,
-            )
+            settings = training_settings(out, kind, steps, arguments.learning_rate)
             if kind == "ours":
                 set_dropout(model, 0.0)
                 model.get_input_embeddings().weight.requires_grad_(False)
@@ -125,30 +109,7 @@ def main() -> None:
             speed = count.tokens / (time.perf_counter() - start)
         return speed, held_out_loss(model, test) if score else None
 
-    kinds = ["plain fp32", "plain bf16", "ours"]
-    for kind in kinds:
-        run(kind, 2)
-    speeds = {kind: [] for kind in kinds}
-    for _ in range(arguments.repetitions):
-        for kind in kinds:
-            speeds[kind].append(run(kind, arguments.steps)[0])
-    steps = arguments.loss_steps or -(-len(train) // BATCH)
-    losses = {kind: run(kind, steps, score=True)[1] for kind in kinds}
-
-    lengths = train.inputs.lengths
-    print(
-        f"\n{len(train):,} windows of {lengths.mean():.1f} tokens (the longest "
-        f"{lengths.max()}), batches of {BATCH}, {torch.get_num_threads()} threads; "
-        f"loss on {len(test):,} others after {steps} steps"
-    )
-    print(f"{'':12} {'tokens/s':>9} {'ours is':>22} {'loss':>7}")
-    for kind in kinds:
-        ratios = [a / b for a, b in zip(speeds["ours"], speeds[kind], strict=True)]
-        print(
-            f"{kind:12} {statistics.median(speeds[kind]):9,.0f} "
-            f"{statistics.median(ratios):6.2f}x "
-            f"({min(ratios):.2f} to {max(ratios):.2f}) {losses[kind]:9.3f}"
-        )
+    compare(run, arguments, train, len(test), "windows")
 
 
 def held_out_loss(model, windows: TaggedWindows) -> float:

@@ -273,10 +273,14 @@ def _refuse_spans(texts: pd.DataFrame, aside: pd.DataFrame) -> None:
         )
     if len(aside) > found / 2:
         first = aside.iloc[0]
+        unknown = aside["reason"].str.startswith("its label is unknown").any()
+        hint = (
+            " Labels that are to be learnt stand under data.labels" if unknown else ""
+        )
         raise ValueError(
             f"{where}: {len(aside):,} of {found:,} spans cannot be used: {reasons}; "
-            f"the first is in {first['source']}, row {first['row']}, id {first['id']}. "
-            "Labels that are to be learnt stand under data.labels"
+            f"the first is in {first['source']}, row {first['row']}, id {first['id']} "
+            f"(characters {first['start']} to {first['end']}).{hint}"
         )
     for part in texts["part"].unique():
         if not texts.loc[texts["part"] == part, "spans"].str.len().sum():

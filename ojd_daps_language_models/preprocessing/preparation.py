@@ -40,6 +40,7 @@ from ojd_daps_language_models.preprocessing.splits import (
 )
 from ojd_daps_language_models.progress import progress_bar
 
+MOST_FILES = 3  # that a message names
 MOST_REASONS = 20  # a column that is no label at all has as many as there are rows
 
 Chunk = tuple[pd.DataFrame, pd.DataFrame]
@@ -270,7 +271,10 @@ def nothing_left(aside: pd.DataFrame, unit: str) -> str:
     reasons = ", ".join(
         f"{row['reason']} ({row[f'{unit}s']:,})" for row in count_reasons(aside, unit)
     )
-    return f"no {unit} is left; kept aside: {reasons or 'none, the input is empty'}"
+    if not reasons:
+        return f"no {unit} is left: the input is empty"
+    files = ", ".join(aside["source"].unique()[:MOST_FILES])
+    return f"no {unit} is left; kept aside: {reasons}, of {files}"
 
 
 def _clean(texts: Iterable[str], personal_data, nlp, replaced: Counter) -> list[str]:

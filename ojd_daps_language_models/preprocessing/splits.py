@@ -99,8 +99,8 @@ def split_groups(
         raise ValueError(
             f"{len(groups)} {unit}s in {len(left)} groups cannot be divided into "
             f"{', '.join([TRAIN, *shares])}: a group stays together, so at least "
-            f"{len(shares) + 1} groups are needed. Add {unit}s of other employers, or "
-            "divide by something that makes smaller groups"
+            f"{len(shares) + 1} groups are needed. Add {unit}s that belong to none of "
+            "these groups, or divide by something that makes smaller ones"
         )
     part_of = {}
     for place, (part, share) in enumerate(shares.items()):

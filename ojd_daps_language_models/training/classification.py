@@ -294,14 +294,23 @@ def pack_model(model: PreTrainedModel, checkpoint: Path, max_length: int) -> byt
         return pack_folder(Path(folder))
 
 
-@torch.no_grad()
 def score_sequences(
     model: PreTrainedModel, sequences: Sequences, batch_size: int, precision: str
 ) -> np.ndarray:
     """Logits of a model, float32, shape (inputs, classes)."""
+    logits = np.empty((len(sequences), model.config.num_labels), np.float32)
+    for rows, said in iter_logits(model, sequences, batch_size, precision):
+        logits[rows] = said
+    return logits
+
+
+@torch.no_grad()
+def iter_logits(
+    model: PreTrainedModel, sequences: Sequences, batch_size: int, precision: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers and logits of the inputs of each batch, of like lengths."""
     model.eval()
     order = np.argsort(sequences.inputs.lengths, kind="stable")
-    logits = np.empty((len(order), model.config.num_labels), np.float32)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = sequences.__getitems__(rows)
@@ -310,8 +319,8 @@ def score_sequences(
         with torch.autocast(
             model.device.type, torch.bfloat16, enabled=uses_bf16(precision)
         ):
-            logits[rows] = model(**batch).logits.float().cpu().numpy()
-    return logits
+            logits = model(**batch).logits
+        yield rows, logits.float().cpu().numpy()
 
 
 def score_packed(

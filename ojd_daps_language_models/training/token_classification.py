@@ -31,8 +31,12 @@ from ojd_daps_language_models.preprocessing.windows import (
     encode_windows,
     first_tokens,
 )
-from ojd_daps_language_models.training.classification import Sequences, begin_anew
-from ojd_daps_language_models.training.fit import load_quietly, uses_bf16
+from ojd_daps_language_models.training.classification import (
+    Sequences,
+    begin_anew,
+    iter_logits,
+)
+from ojd_daps_language_models.training.fit import load_quietly
 
 NOT_SCORED = -100  # a token that no loss counts
 
@@ -138,25 +142,14 @@ def read_entities(
     ]
 
 
-@torch.no_grad()
 def score_windows(
     model: PreTrainedModel, windows: TaggedWindows, batch_size: int, precision: str
 ) -> np.ndarray:
     """Logits of a model, float32, shape (windows, longest, classes)."""
-    model.eval()
-    lengths = windows.inputs.lengths
-    order = np.argsort(lengths, kind="stable")
-    shape = (len(order), lengths.max(initial=0), model.config.num_labels)
+    longest = windows.inputs.lengths.max(initial=0)
+    shape = (len(windows), longest, model.config.num_labels)
     logits = np.zeros(shape, np.float32)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = windows.__getitems__(rows)
-        del batch["labels"]
-        batch = {name: values.to(model.device) for name, values in batch.items()}
-        with torch.autocast(
-            model.device.type, torch.bfloat16, enabled=uses_bf16(precision)
-        ):
-            said = model(**batch).logits.float().cpu().numpy()
+    for rows, said in iter_logits(model, windows, batch_size, precision):
         logits[rows, : said.shape[1]] = said
     return logits
 
