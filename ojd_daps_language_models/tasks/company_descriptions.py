@@ -20,6 +20,7 @@ from ojd_daps_language_models.preprocessing.packing import (
 )
 from ojd_daps_language_models.preprocessing.splits import PARTS
 from ojd_daps_language_models.progress import progress_bar
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 
 BINS = 10  # of the reliability curve
 DECISIONS = {
@@ -61,6 +62,7 @@ def train(
     epochs: int,
     seeds: Sequence[int],
     on_row: Callable[[list[dict], int], None] | None = None,
+    checkpoints: TrainingCheckpoints | None = None,
 ) -> tuple[list[bytes], list[float], pd.DataFrame]:
     """Train a model for each seed; validation chooses its epoch and its threshold.
 
@@ -75,6 +77,7 @@ def train(
         epochs: 0 gives the checkpoint back, with a head.
         seeds: of the new heads and the batches.
         on_row: called with all rows of the log so far and the number of steps.
+        checkpoints: where the trainings are kept while they go on.
 
     Returns:
         The packed `save_pretrained` folders; for each the threshold that was moved into
@@ -119,6 +122,7 @@ def train(
                 TrainingLog(on_row, rows, seed=seed),
                 (counts.sum() / (2 * counts)).tolist() if weigh else None,
                 ("average_precision", precision_of),
+                checkpoints,
             )
             logits = score_sequences(
                 model,

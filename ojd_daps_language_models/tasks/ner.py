@@ -18,6 +18,7 @@ from ojd_daps_language_models.preprocessing.packing import load_tokenizer
 from ojd_daps_language_models.preprocessing.splits import PARTS
 from ojd_daps_language_models.preprocessing.windows import Windows, encode_windows
 from ojd_daps_language_models.progress import progress_bar
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 
 
 def tokenize(
@@ -61,6 +62,7 @@ def train(
     epochs: int,
     seeds: Sequence[int],
     on_row: Callable[[list[dict], int], None] | None = None,
+    checkpoints: TrainingCheckpoints | None = None,
 ) -> tuple[list[bytes], pd.DataFrame]:
     """Train a model for each layer and seed; validation chooses its epoch.
 
@@ -74,6 +76,7 @@ def train(
         epochs: 0 gives the checkpoint back, with a head.
         seeds: of the new heads and the batches.
         on_row: called with all rows of the log so far and the number of steps.
+        checkpoints: where the trainings are kept while they go on.
 
     Returns:
         The packed `save_pretrained` folders, for each layer those of all seeds; and the
@@ -113,6 +116,7 @@ def train(
                 seed,
                 TrainingLog(on_row, rows, layer=layer, seed=seed),
                 measure=("f1", measure),
+                checkpoints=checkpoints,
             )
         models.append(pack_model(model, checkpoint, config.training.max_length))
     return models, pd.DataFrame(rows)

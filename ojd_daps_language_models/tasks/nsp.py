@@ -16,6 +16,7 @@ from ojd_daps_language_models.preprocessing.packing import (
 from ojd_daps_language_models.preprocessing.pairs import KINDS, LABELS
 from ojd_daps_language_models.preprocessing.splits import PARTS
 from ojd_daps_language_models.progress import progress_bar
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 
 
 def tokenize(
@@ -50,6 +51,7 @@ def train(
     epochs: int,
     seeds: Sequence[int],
     on_row: Callable[[list[dict], int], None] | None = None,
+    checkpoints: TrainingCheckpoints | None = None,
 ) -> tuple[list[bytes], pd.DataFrame]:
     """Train a model for each seed, and keep the epoch that is best on validation.
 
@@ -60,6 +62,7 @@ def train(
         epochs: 0 gives the checkpoint back, with a head.
         seeds: of the new heads and the batches.
         on_row: called with all rows of the log so far and the number of steps.
+        checkpoints: where the trainings are kept while they go on.
 
     Returns:
         The packed `save_pretrained` folders, and the log: seed, step, epoch, seconds,
@@ -84,6 +87,7 @@ def train(
                 epochs,
                 seed,
                 TrainingLog(on_row, rows, seed=seed),
+                checkpoints=checkpoints,
             )
         models.append(pack_model(model, checkpoint, config.training.max_length))
     return models, pd.DataFrame(rows)

@@ -14,6 +14,7 @@ from ojd_daps_language_models.preprocessing.packing import (
 )
 from ojd_daps_language_models.preprocessing.skill_queries import LABELS
 from ojd_daps_language_models.progress import progress_bar
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 
 
 def tokenize(
@@ -63,6 +64,7 @@ def train(
     epochs: int,
     seeds: Sequence[int],
     on_row: Callable[[list[dict], int], None] | None = None,
+    checkpoints: TrainingCheckpoints | None = None,
 ) -> tuple[list[bytes], pd.DataFrame]:
     """Train a model for each seed; validation chooses its epoch.
 
@@ -77,6 +79,7 @@ def train(
         epochs: 0 gives the checkpoint back.
         seeds: of the batches.
         on_row: called with all rows of the log so far and the number of steps.
+        checkpoints: where the trainings are kept while they go on.
 
     Returns:
         The packed folders; and the log: seed, step, epoch, seconds, loss, and
@@ -113,6 +116,7 @@ def train(
                 seed,
                 TrainingLog(on_row, rows, seed=seed),
                 measure,
+                checkpoints,
             )
         models.append(pack_bi_encoder(model, config.training.max_length))
     return models, pd.DataFrame(rows)

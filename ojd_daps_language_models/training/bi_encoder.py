@@ -14,16 +14,18 @@ from sentence_transformers.sentence_transformer.modules import (
     Transformer,
 )
 from torch.nn.functional import cross_entropy, normalize
-from transformers import AutoModel, PrinterCallback, Trainer, set_seed
+from transformers import AutoModel, Trainer, set_seed
 from transformers.utils import logging
 
 from ojd_daps_language_models.archive import pack_folder, unpack_folder
 from ojd_daps_language_models.configs import SkillTraining
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.classification import Sequences
 from ojd_daps_language_models.training.fit import (
+    EpochOrder,
     TrainingLog,
+    run_training,
     set_dropout,
-    training_arguments,
     uses_bf16,
 )
 from ojd_daps_language_models.training.text_pairs import (
@@ -175,7 +177,9 @@ class BiEncoderTrainer(Trainer):
         return found
 
     def _get_train_sampler(self, train_dataset=None):
-        return LengthBatches(self.train_dataset.lengths(), self.args.train_batch_size)
+        lengths = self.train_dataset.lengths()
+        sampler = LengthBatches(lengths, self.args.train_batch_size)
+        return EpochOrder(sampler, self.args.seed)
 
 
 def fit_bi_encoder(
@@ -187,6 +191,7 @@ def fit_bi_encoder(
     seed: int,
     log: TrainingLog,
     measure: tuple[str, Callable[[SentenceTransformer], float]],
+    checkpoints: TrainingCheckpoints | None = None,
 ) -> None:
     """Train a model and leave it as it was after the epoch best on validation.
 
@@ -194,6 +199,7 @@ def fit_bi_encoder(
         scored: whether the pairs have scores (CoSENT) or are true (ranking).
         measure: name and function of the model by which the epoch is chosen, the higher
             the better.
+        checkpoints: where the training is kept while it goes on.
     """
     set_seed(seed)
     set_dropout(model, config.dropout)
@@ -203,19 +209,21 @@ def fit_bi_encoder(
     loss = RankingLoss(config.temperature)
     if scored:
         loss = CoSENTLoss(model, scale=1 / config.temperature)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = BiEncoderTrainer(
-            model,
-            training_arguments(config, epochs, seed, Path(folder), best_by=measure[0]),
-            data_collator=_as_it_is,
-            train_dataset=pairs,
-            eval_dataset=pairs,  # not read: `measure` knows what to score
-            callbacks=[log],
-            loss=loss,
-            measure=measure,
-        )
-        trainer.remove_callback(PrinterCallback)  # the log has its own lines
-        trainer.train()
+    run_training(
+        BiEncoderTrainer,
+        model,
+        config,
+        epochs,
+        seed,
+        log,
+        checkpoints,
+        pairs.arrays(),
+        best_by=measure[0],
+        train_dataset=pairs,
+        eval_dataset=pairs,  # not read: `measure` knows what to score
+        loss=loss,
+        measure=measure,
+    )
 
 
 def _require_weights(folder: Path) -> None:
@@ -231,7 +239,3 @@ def _require_weights(folder: Path) -> None:
 def _embed(model: SentenceTransformer, features: dict) -> torch.Tensor:
     features = {name: values.to(model.device) for name, values in features.items()}
     return normalize(model(features)["sentence_embedding"].float(), dim=-1)
-
-
-def _as_it_is(batch):
-    return batch

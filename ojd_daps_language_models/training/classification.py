@@ -13,7 +13,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
-    PrinterCallback,
     Trainer,
     set_seed,
 )
@@ -21,12 +20,14 @@ from transformers import (
 from ojd_daps_language_models.archive import pack_folder, unpack_folder
 from ojd_daps_language_models.configs import Training
 from ojd_daps_language_models.preprocessing.packing import Inputs
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.fit import (
+    EpochOrder,
     TrainingLog,
     group_by_length,
     load_quietly,
+    run_training,
     set_dropout,
-    training_arguments,
     uses_bf16,
 )
 
@@ -125,6 +126,11 @@ class Sequences(torch.utils.data.Dataset):
         """Tokens of each, special ones included."""
         return self.inputs.lengths.tolist()
 
+    def arrays(self) -> list[np.ndarray]:
+        """All that batches and their order are made of."""
+        twins = [] if self.twins is None else [self.twins]
+        return [*self.inputs, self.labels, *twins]
+
     def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         """A whole batch at once, each tensor of shape (batch, longest), but for
         `labels` of shape (batch,)."""
@@ -180,7 +186,7 @@ class TwinSampler(torch.utils.data.Sampler):
         return 2 * len(self._first)
 
     def __iter__(self) -> Iterator[int]:
-        # torch's generator, since the Trainer saves and restores it
+        # torch's generator: see `EpochOrder`
         order = torch.randperm(len(self._first)).numpy()
         stretch = self._per_batch * BATCHES_SORTED
         batches = [
@@ -228,10 +234,11 @@ class SequenceTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset or self.train_dataset
-        if dataset.twins is None:
-            return group_by_length(self.args, dataset.lengths())
-        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return TwinSampler(dataset.lengths(), dataset.twins, size)
+        sampler = group_by_length(self.args, dataset.lengths())
+        if dataset.twins is not None:
+            size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            sampler = TwinSampler(dataset.lengths(), dataset.twins, size)
+        return EpochOrder(sampler, self.args.seed)
 
 
 def fit_classifier(
@@ -244,6 +251,7 @@ def fit_classifier(
     log: TrainingLog,
     class_weights: Sequence[float] | None = None,
     measure: tuple[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
+    checkpoints: TrainingCheckpoints | None = None,
 ) -> None:
     """Train a model and leave it as it was after the epoch best on validation.
 
@@ -252,6 +260,7 @@ def fit_classifier(
         measure: name and function of labels and logits, in the order of `validation`,
             by which the epoch is chosen, the higher the better; the loss on validation,
             if not given.
+        checkpoints: where the training is kept while it goes on.
     """
     set_dropout(model, config.dropout)
     if config.freeze_word_embeddings:
@@ -264,19 +273,21 @@ def fit_classifier(
     def score(found) -> dict[str, float]:
         return {name: function(found.label_ids[back], found.predictions[back])}
 
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = SequenceTrainer(
-            model,
-            training_arguments(config, epochs, seed, Path(folder), best_by=name),
-            data_collator=_as_it_is,
-            train_dataset=train,
-            eval_dataset=validation.subset(by_length),
-            compute_metrics=score if function else None,
-            callbacks=[log],
-            class_weights=class_weights and torch.tensor(class_weights),
-        )
-        trainer.remove_callback(PrinterCallback)  # the log has its own lines
-        trainer.train()
+    run_training(
+        SequenceTrainer,
+        model,
+        config,
+        epochs,
+        seed,
+        log,
+        checkpoints,
+        [*train.arrays(), *validation.arrays()],
+        best_by=name,
+        train_dataset=train,
+        eval_dataset=validation.subset(by_length),
+        compute_metrics=score if function else None,
+        class_weights=class_weights and torch.tensor(class_weights),
+    )
 
 
 def pack_model(model: PreTrainedModel, checkpoint: Path, max_length: int) -> bytes:
@@ -365,7 +376,3 @@ def move_threshold(model: PreTrainedModel, threshold: float) -> bool:
         return False
     layers[-1].bias.data[1] -= float(np.log(threshold / (1 - threshold)))
     return True
-
-
-def _as_it_is(batch):
-    return batch

@@ -1,17 +1,28 @@
 """What every fine-tuning shares: arguments, precision, log and progress."""
 
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.utils import logging
 
 from ojd_daps_language_models.configs import Training
 from ojd_daps_language_models.progress import progress_bar
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
+from ojd_daps_language_models.training.saving import train_with_checkpoints
 
 
 def has_bf16() -> bool:
@@ -68,6 +79,33 @@ def group_by_length(
         arguments.train_batch_size * arguments.gradient_accumulation_steps,
         lengths=lengths,
     )
+
+
+class EpochOrder(torch.utils.data.Sampler):
+    """What another sampler draws, by the seed and the number of the epoch alone.
+
+    All that is random in an epoch begins there, so that a training that was cut off
+    reads on where it was.
+
+    Args:
+        sampler: draws from torch's generator when it begins.
+        seed: of the training.
+    """
+
+    def __init__(self, sampler: torch.utils.data.Sampler, seed: int):
+        self._sampler, self._seed, self._epoch = sampler, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        seeds = np.random.SeedSequence([self._seed, self._epoch])
+        set_seed(int(seeds.generate_state(1)[0]))
+        return iter(self._sampler)
 
 
 def set_dropout(model: torch.nn.Module, share: float | None) -> None:
@@ -150,14 +188,32 @@ class TrainingLog(TrainerCallback):
         **marks: Any,
     ):
         self.rows: list[dict] = [] if rows is None else rows
+        self.marks = marks
+        self._first = len(self.rows)
         self._on_row = on_row or (lambda rows, steps: None)
-        self._marks = marks
+        self._before = 0.0  # seconds that the training took until it was cut off
+
+    @property
+    def name(self) -> str:
+        """Of the training: `training (seed 42)`."""
+        label = ", ".join(f"{name} {value}" for name, value in self.marks.items())
+        return f"training ({label})" if label else "training"
+
+    def state(self) -> dict[str, Any]:
+        """What `go_on` needs, in values that JSON knows."""
+        return {"rows": self.rows[self._first :], "seconds": self._seconds()}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Take up the log of a training that was cut off."""
+        self.rows[self._first :] = state["rows"]
+        self._before = state["seconds"]
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._start = time.monotonic()
-        label = ", ".join(f"{name} {value}" for name, value in self._marks.items())
-        label = f"training ({label})" if label else "training"
-        self._bar = progress_bar(label, "step", state.max_steps)
+        self._bar = progress_bar(self.name, "step", state.max_steps)
+        self._bar.initial = self._bar.n = state.global_step
+        if self.rows[self._first :]:
+            self._on_row(self.rows, state.max_steps)
 
     def on_step_end(self, args, state, control, **kwargs):
         self._bar.update(1)
@@ -166,11 +222,63 @@ class TrainingLog(TrainerCallback):
         found = {LOGGED[key]: value for key, value in logs.items() if key in LOGGED}
         if not found:
             return
-        seconds = round(time.monotonic() - self._start, 1)
+        seconds = round(self._seconds(), 1)
         row = {"step": state.global_step, "epoch": state.epoch, "seconds": seconds}
-        self.rows.append({**self._marks, **row, **found})
+        self.rows.append({**self.marks, **row, **found})
         self._bar.set_postfix({k: f"{v:.3f}" for k, v in found.items()}, refresh=False)
         self._on_row(self.rows, state.max_steps)
 
     def on_train_end(self, args, state, control, **kwargs):
         self._bar.close()
+
+    def _seconds(self) -> float:
+        return self._before + time.monotonic() - self._start
+
+
+def run_training(
+    trainer_class: Callable[..., Trainer],
+    model: torch.nn.Module,
+    config: Training,
+    epochs: int,
+    seed: int,
+    log: TrainingLog,
+    checkpoints: TrainingCheckpoints | None,
+    data: Iterable[np.ndarray],
+    best_by: str = "loss",
+    **settings: Any,
+) -> None:
+    """Train a model and leave it as it was after the epoch best on validation.
+
+    Args:
+        trainer_class: of the model; gets what all have in common, and the settings.
+        checkpoints: where the training is kept while it goes on; None: nowhere.
+        data: all that its data sets are made of.
+        best_by: see `training_arguments`.
+        settings: of this class, and its data sets, which give batches as a whole.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_class(
+            model,
+            training_arguments(config, epochs, seed, Path(folder), best_by),
+            data_collator=_as_it_is,
+            callbacks=[log],
+            **settings,
+        )
+        trainer.remove_callback(PrinterCallback)  # the log has its own lines
+        if checkpoints is None:
+            trainer.train()
+            return
+        key = checkpoints.key(
+            log.name,
+            data,
+            trainer=type(trainer).__name__,
+            training=dict(config),
+            marks=log.marks,
+            epochs=epochs,
+            seed=seed,
+        )
+        train_with_checkpoints(trainer, log, checkpoints, key)
+
+
+def _as_it_is(batch):
+    return batch

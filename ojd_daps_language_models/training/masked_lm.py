@@ -10,7 +10,11 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, PreTrainedModel, Trainer
 
 from ojd_daps_language_models.preprocessing.packing import Blocks, positions_in_advert
-from ojd_daps_language_models.training.fit import group_by_length, load_quietly
+from ojd_daps_language_models.training.fit import (
+    EpochOrder,
+    group_by_length,
+    load_quietly,
+)
 from ojd_daps_language_models.training.masking import Vocabulary, mask_words
 
 
@@ -137,7 +141,7 @@ def head_at(model: PreTrainedModel, places: torch.Tensor):
 
 
 class MaskedBlocks(torch.utils.data.Dataset):
-    """Batches of blocks with words hidden, anew each time or once and for all.
+    """Batches of blocks with words hidden, anew in each epoch or once and for all.
 
     Args:
         blocks: tokens, see `preprocessing.packing.pack`.
@@ -174,14 +178,18 @@ class MaskedBlocks(torch.utils.data.Dataset):
         """Tokens in each block, padding not counted."""
         return (self.blocks.adverts >= 0).sum(axis=1).tolist()
 
+    def arrays(self) -> list[np.ndarray]:
+        """All that batches and their order are made of, but for what is hidden."""
+        return [*self.blocks, *(self.frozen or ())]
+
     def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
         """A whole batch at once: `places` are those of hidden tokens, as in `head_at`,
         `labels` what stood there, both of shape (masked,)."""
         ids, adverts = self.blocks.ids[rows], self.blocks.adverts[rows]
         if self.frozen:
             read, words = self.frozen.ids[rows], self.frozen.words[rows]
-        else:  # torch's generator, since the Trainer saves and restores it
-            rng = np.random.default_rng(int(torch.randint(2**31, ())))
+        else:  # by what the epoch was seeded with, and by the blocks: see `EpochOrder`
+            rng = np.random.default_rng([torch.initial_seed(), *rows])
             read, words = self._hide(ids, rng)
         if self.first_position is None:
             width = (adverts >= 0).sum(axis=1).max()
@@ -217,9 +225,10 @@ class MaskedLMTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset or self.train_dataset
-        if dataset.first_position is not None:
-            return super()._get_train_sampler(dataset)
-        return group_by_length(self.args, dataset.lengths())
+        sampler = super()._get_train_sampler(dataset)
+        if dataset.first_position is None:
+            sampler = group_by_length(self.args, dataset.lengths())
+        return EpochOrder(sampler, self.args.seed)
 
 
 @torch.no_grad()

@@ -33,6 +33,11 @@ class KnownTruths:
         """Bool, shape (texts, others)."""
         return (self._reached[texts] @ self._owners[others].T).toarray() > 0
 
+    def arrays(self) -> list[np.ndarray]:
+        """All that is known."""
+        matrices = self._owners, self._reached
+        return [a for known in matrices for a in (known.indptr, known.indices)]
+
 
 class TextPairs(torch.utils.data.Dataset):
     """Training pairs in batches, each side padded to its longest.
@@ -58,6 +63,11 @@ class TextPairs(torch.utils.data.Dataset):
         """Tokens of both sides."""
         lengths = self._texts.inputs.lengths
         return lengths[self._one] + lengths[self._other]
+
+    def arrays(self) -> list[np.ndarray]:
+        """All that batches and their order are made of."""
+        known = [] if self._known is None else self._known.arrays()
+        return [*self._texts.arrays(), self._one, self._other, self._scores, *known]
 
     def __getitems__(self, rows: list[int]) -> dict:
         """`one` and `other`: inputs of the model; and `known`, of shape (batch, batch),
@@ -87,7 +97,7 @@ class LengthBatches(torch.utils.data.Sampler):
         return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
-        # torch's generator, since the Trainer saves and restores it
+        # torch's generator: see `EpochOrder`
         order = torch.randperm(len(self._lengths)).numpy()
         stretch = self._size * BATCHES_SORTED
         batches = []

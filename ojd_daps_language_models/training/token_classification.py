@@ -113,6 +113,10 @@ class TaggedWindows(Sequences):
         goes_on[first] = False
         self._tags[goes_on] += 1
 
+    def arrays(self) -> list[np.ndarray]:
+        """All that batches and their order are made of."""
+        return [*super().arrays(), self._tags]
+
     def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         """A whole batch at once, each tensor of shape (batch, longest)."""
         batch = super().__getitems__(rows)

@@ -1,0 +1,202 @@
+"""Training checkpoints: what they cost, and what a kill costs with them.
+
+    python benchmarks/checkpoints.py [--kills 20]
+
+Masked language modelling on the sample with the embedded encoder, as `configs/mlm.yaml`
+says. The peer is the same training without checkpoints, in the same process; both
+alternate, and each ratio is taken within one repetition. Then, as many times as there
+are kills, a training in a process of its own is killed (SIGKILL) at a random moment,
+goes on in another, and has to end with the weights of the one that nothing interrupted.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the flow does
+
+import argparse
+import gzip
+import hashlib
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+
+from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.configs import MLMConfig, parse_config
+from ojd_daps_language_models.getters.checkpoints import get_checkpoint
+from ojd_daps_language_models.getters.storage import sample_path
+from ojd_daps_language_models.tasks import mlm
+from ojd_daps_language_models.training.checkpoints import Folder, TrainingCheckpoints
+
+
+def prepare(adverts: int | None = None) -> tuple[dict, Path, MLMConfig]:
+    """Tokens of the sample, or of its first adverts, the encoder, the configuration."""
+    with gzip.open(sample_path("mlm"), "rt", encoding="utf-8") as file:
+        texts = [text for line in file if (text := json.loads(line)["text"])]
+    texts = texts[:adverts]
+    parts = ["validation" if n % 10 == 0 else "train" for n in range(len(texts))]
+    folder = get_checkpoint("embedded")
+    config = parse_config((PROJECT_DIR / "configs/mlm.yaml").read_text(), MLMConfig)
+    table = pd.DataFrame({"text": texts, "part": parts})
+    return mlm.tokenize(table, folder), folder, config
+
+
+def train(prepared: tuple, epochs: int, store: Folder | None, minutes: float) -> bytes:
+    """The model after a training, kept in a store if there is one."""
+    tokens, folder, config = prepared
+    checkpoints = store and TrainingCheckpoints(store, {}, minutes)
+    return mlm.train(tokens, folder, config, epochs, 0, checkpoints=checkpoints)[0]
+
+
+def train_apart(arguments: argparse.Namespace) -> None:
+    """Train in this process, which may be killed; tell when it began and each step."""
+    from ojd_daps_language_models.training.fit import TrainingLog
+
+    def on_step_end(self, args, state, control, **kwargs):
+        print(f"step {state.global_step}", flush=True)
+
+    TrainingLog.on_step_end = on_step_end
+    store = Folder(Path(arguments.folder))
+    prepared = prepare(arguments.adverts)
+    model = train(prepared, arguments.epochs, store, arguments.minutes)
+    print(f"weights {hashlib.sha256(model).hexdigest()}", flush=True)
+
+
+def measure_cost(arguments: argparse.Namespace) -> None:
+    """Print what saving adds to the time of a training, and how often it saves."""
+    from ojd_daps_language_models.training.saving import Saver
+
+    save = Saver._save
+    saves: list[tuple[float, float]] = []  # beginning and end
+
+    def timed_save(self, state):
+        start = time.perf_counter()
+        save(self, state)
+        saves.append((start, time.perf_counter()))
+
+    Saver._save = timed_save
+    prepared = prepare()
+    epochs = prepared[2].training.epochs
+    train(prepare(40), 1, None, 0)  # what is loaded at first
+    bare, kept, shares, each, gaps = [], [], [], [], []
+    for _ in range(arguments.repetitions):
+        start = time.perf_counter()
+        train(prepared, epochs, None, 0)
+        bare.append(time.perf_counter() - start)
+        saves.clear()
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            store = Folder(Path(folder) / "run")
+            train(prepared, epochs, store, arguments.minutes)
+            end = time.perf_counter()
+        kept.append(end - start)
+        each += [saved - began for began, saved in saves]
+        shares.append(sum(each[-len(saves) :]) / kept[-1])
+        moments = [start, *(began for began, _ in saves), end]
+        gaps += [after - before for before, after in pairwise(moments)]
+    ratios = [saved / plain - 1 for saved, plain in zip(kept, bare, strict=True)]
+    print(f"{epochs} epochs without checkpoints: {statistics.median(bare):.1f} s")
+    print(f"with checkpoints: {spread(ratios)} of the time")
+    times = len(each) / arguments.repetitions
+    print(f"to save: {spread(shares)} of it, {times:.1f} times")
+    print(f"each: {statistics.median(each):.2f} s, at most {max(gaps):.0f} s apart")
+
+
+def spread(shares: list[float]) -> str:
+    """Median, least and greatest, in percent."""
+    middle, least, most = statistics.median(shares), min(shares), max(shares)
+    return f"{middle:+.1%} ({least:+.1%} to {most:+.1%})"
+
+
+class Child:
+    """A training in a process of its own, and what it said."""
+
+    def __init__(self, arguments: argparse.Namespace, folder: str):
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, __file__, "--folder", folder),
+                *("--epochs", str(arguments.epochs)),
+                *("--adverts", str(arguments.adverts)),
+                *("--minutes", str(arguments.minutes)),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.first = self.last = None
+        self.times: dict[int, float] = {}
+        self.weights = ""
+
+    def follow(self, until: float | None = None) -> None:
+        """Read what it says; kill it so many seconds after its first step."""
+        for line in self._process.stdout:
+            now = time.monotonic()
+            word, _, value = line.strip().rpartition(" ")
+            if word == "step":
+                self.last = int(value)
+                self.first = self.last if self.first is None else self.first
+                self.times[self.last] = now
+                if until is not None and now - self.times[self.first] >= until:
+                    self._process.kill()
+                    break
+            elif word == "weights":
+                self.weights = value
+        self._process.wait()
+
+
+def kill_often(arguments: argparse.Namespace) -> None:
+    """Print what each kill cost, and whether the weights are those without it."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Child(arguments, folder)
+        whole.follow()
+    seconds = whole.times[whole.last] - whole.times[whole.first]
+    moments = random.Random(arguments.seed)
+    equal, lost = 0, []
+    for number in range(1, arguments.kills + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            killed = Child(arguments, folder)
+            killed.follow(until=moments.uniform(0, seconds))
+            again = Child(arguments, folder)
+            again.follow()
+        is_equal = again.weights == whole.weights
+        equal += is_equal
+        saved = (again.first or killed.last + 1) - 1
+        began = killed.times[killed.first]
+        lost.append(killed.times[killed.last] - killed.times.get(saved, began))
+        print(
+            f"kill {number}: at step {killed.last} of {whole.last}, went on from step "
+            f"{saved}, {lost[-1]:.1f} s lost, weights "
+            + ("equal" if is_equal else "not equal"),
+            flush=True,
+        )
+    print(f"{equal} of {arguments.kills} ended with equal weights")
+    print(f"lost: median {statistics.median(lost):.1f} s, most {max(lost):.1f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--adverts", type=int, default=160, help="trained on, killed")
+    parser.add_argument("--epochs", type=int, default=6, help="of these trainings")
+    parser.add_argument(
+        "--minutes", type=float, default=0.1, help="between checkpoints"
+    )
+    parser.add_argument("--repetitions", type=int, default=3, help="of the cost")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.folder:
+        train_apart(arguments)
+        return
+    measure_cost(arguments)
+    kill_often(arguments)
+
+
+if __name__ == "__main__":
+    main()
