@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ojd_daps_language_models.preprocessing.packing import (
 )
 from ojd_daps_language_models.preprocessing.splits import PARTS
 from ojd_daps_language_models.progress import progress_bar
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 
 
 def tokenize(adverts: pd.DataFrame, checkpoint: Path) -> dict[str, dict]:
@@ -44,6 +46,7 @@ def train(
     epochs: int,
     seed: int,
     on_row: Callable[[list[dict], int], None] | None = None,
+    checkpoints: TrainingCheckpoints | None = None,
 ) -> tuple[bytes, pd.DataFrame]:
     """Train on the training part and keep the epoch that is best on validation.
 
@@ -52,42 +55,45 @@ def train(
         checkpoint: folder of the model to start from.
         epochs: 0 gives the checkpoint back, with a head.
         on_row: called with all rows of the log so far and the number of steps.
+        checkpoints: where the training is kept while it goes on.
 
     Returns:
         The packed `save_pretrained` folder, and the log: step, epoch, seconds, loss,
         validation_loss.
     """
-    from transformers import AutoTokenizer, PrinterCallback
+    from transformers import AutoTokenizer
 
     from ojd_daps_language_models.archive import pack_folder
     from ojd_daps_language_models.training.fit import (
         TrainingLog,
+        run_training,
         set_dropout,
-        training_arguments,
     )
     from ojd_daps_language_models.training.masked_lm import MaskedLMTrainer
 
     model, _ = _load(checkpoint, tokens, seed)
     set_dropout(model, config.training.dropout)
     log = TrainingLog(on_row)
+    if epochs:
+        read = _reader(checkpoint, model, config)
+        training = read(tokens["train"])
+        validation = read(tokens["validation"], frozen=True)
+        run_training(
+            MaskedLMTrainer,
+            model,
+            config.training,
+            epochs,
+            seed,
+            log,
+            checkpoints,
+            [*training.arrays(), *validation.arrays()],
+            train_dataset=training,
+            eval_dataset=validation,
+        )
     with tempfile.TemporaryDirectory() as folder:
-        if epochs:
-            trainer = MaskedLMTrainer(
-                model,
-                training_arguments(config.training, epochs, seed, Path(folder)),
-                data_collator=_as_it_is,
-                train_dataset=_blocks(tokens["train"], checkpoint, model, config),
-                eval_dataset=_blocks(
-                    tokens["validation"], checkpoint, model, config, frozen=True
-                ),
-                callbacks=[log],
-            )
-            trainer.remove_callback(PrinterCallback)  # the log has its own lines
-            trainer.train()
-        saved = Path(folder) / "model"
-        model.save_pretrained(saved)
-        AutoTokenizer.from_pretrained(checkpoint).save_pretrained(saved)
-        return pack_folder(saved), pd.DataFrame(log.rows)
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(checkpoint).save_pretrained(folder)
+        return pack_folder(Path(folder)), pd.DataFrame(log.rows)
 
 
 def evaluate(
@@ -96,6 +102,7 @@ def evaluate(
     model: bytes,
     config: MLMConfig,
     seed: int,
+    adverts: pd.DataFrame,
 ) -> dict:
     """Score the model on hidden words of the test part, beside checkpoint and floor.
 
@@ -103,12 +110,21 @@ def evaluate(
     over hidden words: a word is right at k if each of its tokens is among the k
     likeliest.
 
+    Args:
+        tokens: of each part, from `tokenize`.
+        checkpoint: folder of the model before training.
+        model: packed folder, from `train`.
+        seed: of a new head.
+        adverts: those that `tokenize` was given.
+
     Returns:
         `scores`: measure -> system (`after`, `before`, `floor`, and `change`, which is
         after minus before) -> value, low, high; `head`: where the checkpoint's head
         came from; `by_pieces`: accuracy at 1 of words by their number of tokens;
         `fill_mask`: the likeliest words for the sentences of the configuration; counts
-        of what was scored.
+        of what was scored; `memorisation`, unless `audit_adverts` is 0: `scores` (none
+        of them is one of quality), `adverts` compared, `slots` (see
+        `training.memorisation.try_slots`) and `method`.
     """
     from ojd_daps_language_models.archive import unpack_folder
     from ojd_daps_language_models.training.baselines import unigram_scores
@@ -118,7 +134,8 @@ def evaluate(
     bf16 = uses_bf16(config.training.precision)
     batch_size = config.training.batch_size
     before, new_head = _load(checkpoint, tokens, seed)
-    test = _blocks(tokens["test"], checkpoint, before, config, frozen=True)
+    read = _reader(checkpoint, before, config)
+    test = read(tokens["test"], frozen=True)
     hidden = {"before": score_hidden_tokens(before, test, batch_size, bf16)}
     with tempfile.TemporaryDirectory() as folder:
         after, _ = _load(unpack_folder(model, Path(folder)), tokens, seed)
@@ -137,6 +154,7 @@ def evaluate(
         "scores": _compare(sums, config),
         "by_pieces": _accuracy_by_pieces(hidden),
         "fill_mask": _fill_mask(config, checkpoint, before=before, after=after),
+        **_audit(tokens, hidden, read, before, after, checkpoint, config, adverts),
     }
 
 
@@ -229,9 +247,9 @@ def _token_counts(tokens: dict[str, dict], checkpoint: Path) -> np.ndarray:
     return counts
 
 
-def _blocks(
-    tokens: dict, checkpoint: Path, model, config: MLMConfig, frozen: bool = False
-):
+def _reader(checkpoint: Path, model, config: MLMConfig) -> Callable:
+    """A function from tokens, and whether the same words are hidden each time, to the
+    blocks that the model reads."""
     from transformers import AutoTokenizer
 
     from ojd_daps_language_models.training.masked_lm import (
@@ -241,27 +259,28 @@ def _blocks(
     )
     from ojd_daps_language_models.training.masking import vocabulary_of
 
-    largest = tokens["ids"].max(initial=0)
-    if largest >= model.config.vocab_size:
-        raise ValueError(
-            f"{checkpoint}: its tokenizer gave token {largest}, but its model knows "
-            f"{model.config.vocab_size}; expected a tokenizer of that model"
-        )
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    apart = keeps_adverts_apart(model, config.training.block_size)
-    return MaskedBlocks(
-        pack(
-            Tokens(**tokens),
-            config.training.block_size,
-            tokenizer.pad_token_id,
-            separate=not apart,
-        ),
-        vocabulary_of(tokenizer),
-        config.masking.probability,
-        config.masking.whole_words,
-        first_position(model) if apart else None,
-        config.evaluation.seed if frozen else None,
-    )
+    vocabulary = vocabulary_of(tokenizer)
+    width = config.training.block_size
+    apart = keeps_adverts_apart(model, width)
+
+    def read(tokens: dict, frozen: bool = False) -> MaskedBlocks:
+        largest = tokens["ids"].max(initial=0)
+        if largest >= model.config.vocab_size:
+            raise ValueError(
+                f"{checkpoint}: its tokenizer gave token {largest}, but its model "
+                f"knows {model.config.vocab_size}; expected a tokenizer of that model"
+            )
+        return MaskedBlocks(
+            pack(Tokens(**tokens), width, tokenizer.pad_token_id, separate=not apart),
+            vocabulary,
+            config.masking.probability,
+            config.masking.whole_words,
+            first_position(model) if apart else None,
+            config.evaluation.seed if frozen else None,
+        )
+
+    return read
 
 
 def _fill_mask(config: MLMConfig, checkpoint: Path, **models) -> list[dict]:
@@ -290,5 +309,72 @@ def _fill_mask(config: MLMConfig, checkpoint: Path, **models) -> list[dict]:
     return examples
 
 
-def _as_it_is(batch):
-    return batch
+def _audit(
+    tokens: dict[str, dict],
+    hidden: dict[str, dict],
+    read: Callable,
+    before,
+    after,
+    checkpoint: Path,
+    config: MLMConfig,
+    adverts: pd.DataFrame,
+) -> dict:
+    """What the model remembers of training adverts; nothing where nobody asks.
+
+    Args:
+        hidden: scores of both models on the test part.
+        read: from `_reader`.
+    """
+    from transformers import AutoTokenizer
+
+    from ojd_daps_language_models.training.fit import uses_bf16
+    from ojd_daps_language_models.training.masked_lm import score_hidden_tokens
+    from ojd_daps_language_models.training.memorisation import (
+        METHOD,
+        draw_adverts,
+        fill,
+        loss_falls,
+        membership_scores,
+        offsets_in_blocks,
+        pick,
+        try_slots,
+    )
+
+    asked = config.evaluation
+    if not asked.audit_adverts:
+        return {}
+    batch_size = config.training.batch_size
+    bf16 = uses_bf16(config.training.precision)
+    train, test = (Tokens(**tokens[part]) for part in ("train", "test"))
+    members, others = draw_adverts(
+        len(train.lengths), len(test.lengths), asked.audit_adverts, asked.seed
+    )
+    blocks = read(pick(train, members)._asdict(), frozen=True)
+    held_out = loss_falls(hidden, len(test.lengths))[others]
+    if np.isnan(held_out).all() or (blocks.frozen.words < 0).all():
+        print("memorisation: not audited, for no word of the adverts drawn is hidden")
+        return {}
+    seen = {
+        name: score_hidden_tokens(model, blocks, batch_size, bf16)
+        for name, model in (("before", before), ("after", after))
+    }
+    scores, compared = membership_scores(
+        loss_falls(seen, len(members)), held_out, asked.bootstrap_samples, asked.seed
+    )
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    width, first = config.training.block_size, blocks.first_position
+    back, slots = try_slots(
+        partial(
+            *(fill, after, tokenizer, width, first), batch_size=batch_size, bf16=bf16
+        ),
+        tokenizer,
+        adverts.loc[adverts["part"] == "train", "text"].tolist(),
+        members,
+        offsets_in_blocks(train, members, width, separate=first is None),
+        width,
+        config.personal_data.phone_regions,
+        asked.seed,
+    )
+    scores |= back
+    audit = {"scores": scores, "adverts": compared, "slots": slots, "method": METHOD}
+    return {"memorisation": audit}
