@@ -31,7 +31,10 @@ setup(
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
     # recipes is a link to configs/, so that wheels and code packages carry the YAML.
     package_data={
-        PACKAGE: ["recipes/*.yaml", "recipes/production/*.yaml", "sample_data/*"]
+        PACKAGE: [
+            *("recipes/*.yaml", "recipes/production/*.yaml", "sample_data/*"),
+            "publishing/templates/*.md",
+        ]
     },
     install_requires=read_requirements("requirements.txt"),
 )

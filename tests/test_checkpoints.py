@@ -1,3 +1,4 @@
+import hashlib
 import importlib
 import io
 import json
@@ -66,6 +67,8 @@ print(description, sorted({"torch", "transformers", "metaflow"} & set(sys.module
         "{'checkpoint': 'embedded', 'model_type': 'bert', 'architectures': "
         "['BertModel'], 'masked_lm': True, 'classifier': True, 'tagger': True, "
         "'mlm_head': False, 'fast_tokenizer': True, 'vocabulary': 30522, "
+        "'vocabulary_hash': "
+        "'a240c9abbd82e5b969f5681fb7c3f633609db3e4383964ade85bd16f03fbda9b', "
         "'max_positions': 512, 'weight_bytes': 90868376} []\n"
     )
 
@@ -312,9 +315,33 @@ def test_the_description_says_what_the_files_say(tmp_path):
         "mlm_head": True,
         "fast_tokenizer": True,
         "vocabulary": 9,
+        "vocabulary_hash": hashlib.sha256(b"[]").hexdigest(),
         "max_positions": None,
         "weight_bytes": (folder / "model.safetensors").stat().st_size,
     }
+
+
+def test_the_vocabulary_hash_is_of_tokens_and_ids_however_they_are_stored(tmp_path):
+    def hash_of(**tokenizer) -> str | None:
+        (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+        return describe_checkpoint(tmp_path)["vocabulary_hash"]
+
+    save(tmp_path)
+    mask, word = {"id": 2, "content": "[MASK]"}, {"id": 3, "content": "baker"}
+    tokens = hash_of(model={"vocab": {"a": 0, "b": 1}}, added_tokens=[mask])
+    assert tokens == hash_of(
+        model={"vocab": [["a", -1.5], ["b", -2.5]], "type": "Unigram"},
+        added_tokens=[{**mask, "special": True}],
+        normalizer=None,
+    )
+    others = {
+        hash_of(model={"vocab": {"a": 1, "b": 0}}, added_tokens=[mask]),
+        hash_of(model={"vocab": {"a": 0, "b": 1}}, added_tokens=[mask, word]),
+        hash_of(model={"vocab": {"a": 0, "b": 1, "[MASK]": 2, "c": 3}}),
+    }
+    assert len(others - {tokens}) == 3
+    (tmp_path / "tokenizer.json").unlink()
+    assert describe_checkpoint(tmp_path)["vocabulary_hash"] is None
 
 
 @pytest.mark.parametrize(

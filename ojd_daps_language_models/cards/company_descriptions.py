@@ -44,7 +44,7 @@ def company_descriptions_report(
     confusion = {"test sentences": metrics["confusion"]}
     for component in (
         Markdown(f"# {name}"),
-        Markdown(_summary(metrics) + taught_by(data_report, training_log, "sentence")),
+        Markdown(summary(metrics) + taught_by(data_report, training_log, "sentence")),
         Markdown("## Scores on the test sentences"),
         *_score_tables(rows),
         Markdown(_how_to_read(metrics)),
@@ -66,7 +66,8 @@ def company_descriptions_report(
         card.append(component)
 
 
-def _summary(metrics: dict) -> str:
+def summary(metrics: dict) -> str:
+    """What came of a run, in plain words."""
     scores = metrics["scores"]["company_description"]
     return (
         "Given a sentence of a job advert, the model says whether it describes the "

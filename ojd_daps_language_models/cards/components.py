@@ -8,6 +8,8 @@ import pandas as pd
 import yaml
 from metaflow.cards import Markdown, ProgressBar, Table, VegaChart
 
+from ojd_daps_language_models.cards.alive import unfailing_card
+
 BLUE, ORANGE, GREY, PALE = "#2a6f97", "#e07a1f", "#9aa5b1", "#d3d9df"
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 SYSTEMS = {  # in the order of columns and bars
@@ -52,16 +54,19 @@ def live_curves(card, loss: str) -> Callable[[list[dict], int], None]:
     """
     bar = ProgressBar(max=1, label="Training", unit=" steps")
     chart = VegaChart(loss_curves([], loss))
-    for component in (Markdown("# Training"), bar, chart):
-        card.append(component)
-    card.refresh()  # a card that was never refreshed is lost when the step crashes
+    with unfailing_card():
+        for component in (Markdown("# Training"), bar, chart):
+            card.append(component)
+        card.refresh()  # a card that was never refreshed is lost when the step crashes
 
     def show(rows: list[dict], steps: int) -> None:
-        bar._max = steps
-        own = [f"{key} {rows[-1][key]}" for key in ("layer", "seed") if key in rows[-1]]
-        bar.update(rows[-1]["step"], ", ".join(own) or None)
-        chart.update(loss_curves(rows, loss))
-        card.refresh()
+        last = rows[-1]
+        own = [f"{key} {last[key]}" for key in ("layer", "seed") if key in last]
+        with unfailing_card():
+            bar._max = steps
+            bar.update(last["step"], ", ".join(own) or None)
+            chart.update(loss_curves(rows, loss))
+            card.refresh()
 
     return show
 

@@ -58,7 +58,7 @@ def ner_report(
     taught = taught_by(data_report, training_log, "text", "advert")
     for component in (
         Markdown(f"# {name}"),
-        Markdown(_summary(metrics) + taught),
+        Markdown(summary(metrics) + taught),
         Markdown("## Scores on the test texts"),
         *_score_tables(metrics),
         Markdown(_how_to_read(metrics)),
@@ -76,8 +76,9 @@ def ner_report(
         card.append(component)
 
 
-def _summary(metrics: dict) -> str:
-    summary = (
+def summary(metrics: dict) -> str:
+    """What came of a run, in plain words."""
+    said = (
         "The model finds entities in job adverts. It was scored on "
         f"{metrics['texts']:,} texts of {metrics['postings']:,} adverts that it never "
         "saw. "
@@ -85,12 +86,12 @@ def _summary(metrics: dict) -> str:
     for layer, scores in metrics["scores"].items():
         f1 = {name: interval(score) for name, score in scores["micro"]["f1"].items()}
         labels = ", ".join(metrics["layers"][layer]["labels"])
-        summary += (
+        said += (
             f"Its strict F1 for {_of(metrics, layer)}{labels} is **{f1['after']}**; "
             f"that of a CRF is {f1['crf']}, of a dictionary of the training spans "
             f"{f1['gazetteer']}, of the checkpoint before training {f1['before']}. "
         )
-    return summary
+    return said
 
 
 def _how_to_read(metrics: dict) -> str:

@@ -45,7 +45,7 @@ def nsp_report(
     confusion = {KINDS[kind]: row for kind, row in metrics["confusion"].items()}
     for component in (
         Markdown(f"# {name}"),
-        Markdown(_summary(metrics) + taught_by(data_report, training_log, "advert")),
+        Markdown(summary(metrics) + taught_by(data_report, training_log, "advert")),
         Markdown("## Scores on the test pairs"),
         Markdown("### Accuracy, by where the wrong second sentence comes from"),
         score_table(accuracy),
@@ -67,7 +67,8 @@ def nsp_report(
         card.append(component)
 
 
-def _summary(metrics: dict) -> str:
+def summary(metrics: dict) -> str:
+    """What came of a run, in plain words."""
     scores = metrics["scores"]["all"]["accuracy"]
     return (
         "Given two sentences of job adverts, the model says whether the second follows "

@@ -56,7 +56,7 @@ def skill_similarity_report(
     score = next((c for c in training_log if c.startswith("validation_")), None)
     for component in (
         Markdown(f"# {name}"),
-        Markdown(_summary(metrics) + _taught_by(data_report, training_log)),
+        Markdown(summary(metrics) + _taught_by(data_report, training_log)),
         *_attribution(data_report),
         Markdown("## Scores on unseen skills"),
         VegaChart(score_chart(_chart_rows(metrics), "score")),
@@ -76,7 +76,8 @@ def skill_similarity_report(
         card.append(component)
 
 
-def _summary(metrics: dict) -> str:
+def summary(metrics: dict) -> str:
+    """What came of a run, in plain words."""
     group = next(name for name in GROUPS if name in metrics["scores"])
     measure, systems = next(iter(metrics["scores"][group].items()))
     if group == "alternative_labels":

@@ -6,6 +6,7 @@ happens when a run is launched.
 
 import ast
 import atexit
+import hashlib
 import importlib.util
 import json
 import logging
@@ -13,13 +14,19 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ojd_daps_language_models.archive import unpack_folder
+from ojd_daps_language_models.getters.runs import (
+    get_run_artifact,
+    get_training_rows,
+    latest_successful_run,
+    split_run,
+)
 from ojd_daps_language_models.getters.storage import (
     download_s3_folder,
     explained_hub_faults,
@@ -78,7 +85,7 @@ def get_checkpoint(
         download_s3_folder(checkpoint, folder, SUFFIXES)
     elif checkpoint.startswith("run:"):
         folder = download_to or _temporary_folder()
-        _unpack(_run_artifact(*_split_run(checkpoint)), folder, checkpoint)
+        _unpack(get_run_artifact(*split_run(checkpoint)), folder, checkpoint)
     else:
         folder = Path(checkpoint).expanduser()
         if not folder.is_dir():
@@ -98,9 +105,9 @@ def pin_checkpoint(checkpoint: str) -> str:
     if not checkpoint.startswith("run:"):
         folder = Path(checkpoint).expanduser()
         return str(folder.resolve()) if folder.is_dir() else checkpoint
-    flow, run_id = _split_run(checkpoint)
+    flow, run_id = split_run(checkpoint)
     if run_id == "latest":
-        run_id = _latest_successful_run(flow)
+        run_id = latest_successful_run(flow)
     return f"run:{flow}/{run_id}"
 
 
@@ -128,13 +135,13 @@ def describe_origin(checkpoint: str) -> dict[str, Any] | None:
     """
     if not checkpoint.startswith("run:"):
         return None
-    run = _split_run(checkpoint)
+    run = split_run(checkpoint)
     try:
-        return _run_artifact(*run, "lineage")
+        return get_run_artifact(*run, "lineage")
     except FileNotFoundError:
         return {
-            "checkpoint": _run_artifact(*run, "origin"),
-            "data fingerprint": _run_artifact(*run, "data_report")["fingerprint"],
+            "checkpoint": get_run_artifact(*run, "origin"),
+            "data fingerprint": get_run_artifact(*run, "data_report")["fingerprint"],
         }
 
 
@@ -149,10 +156,23 @@ def get_training_texts(checkpoint: str) -> list[str] | None:
     """
     if not checkpoint.startswith("run:"):
         return None
-    run = _split_run(checkpoint)
-    rows = _first_artifact(*run, "adverts", "sentences", "texts", "labels")
-    before = get_training_texts(_run_artifact(*run, "origin")) or []
-    return [*before, *rows.loc[rows["part"] == "train", "text"]]
+    run = split_run(checkpoint)
+    rows = get_training_rows(*run)
+    return collect_training_texts(rows, get_run_artifact(*run, "origin"))
+
+
+def collect_training_texts(rows: pd.DataFrame, checkpoint: str) -> list[str]:
+    """What a model has read: the training part of its run, and those before it.
+
+    Args:
+        rows: columns `text` and `part`, and `other` where texts are paired.
+        checkpoint: that the run began from, of `pin_checkpoint`.
+    """
+    texts = get_training_texts(checkpoint) or []
+    train = rows[rows["part"] == "train"]
+    for column in train.columns.intersection(["text", "other"]):
+        texts += train[column].tolist()
+    return texts
 
 
 def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]:
@@ -171,6 +191,7 @@ def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]
         mlm_head: whether its weights include a head for that.
         fast_tokenizer: whether it brings one.
         vocabulary: tokens; None if the config does not say.
+        vocabulary_hash: of the tokens of that tokenizer with their ids; None without.
         max_positions: tokens of the longest input; None where there is no limit.
         weight_bytes: of all safetensors.
     """
@@ -199,6 +220,7 @@ def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]
         "mlm_head": any(MLM_HEAD.match(key) for key in keys),
         "fast_tokenizer": (folder / "tokenizer.json").is_file(),
         "vocabulary": config.get("vocab_size"),
+        "vocabulary_hash": _hash_vocabulary(folder / "tokenizer.json", name),
         "max_positions": _max_positions(folder, config, name),
         "weight_bytes": sum(path.stat().st_size for path in weights),
     }
@@ -336,6 +358,19 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
         raise ValueError(f"{name}: {path.name} is not JSON ({error})") from error
 
 
+def _hash_vocabulary(path: Path, name: str) -> str | None:
+    """SHA-256 of a fast tokenizer's tokens and their ids, in the order of tokens."""
+    if not path.is_file():
+        return None
+    tokenizer = _read_json(path, name)
+    added = tokenizer.get("added_tokens", [])
+    vocabulary = tokenizer.get("model", {}).get("vocab", {})
+    if isinstance(vocabulary, list):  # Unigram: tokens and scores, in order of ids
+        vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
+    pairs = {*vocabulary.items(), *((token["content"], token["id"]) for token in added)}
+    return hashlib.sha256(json.dumps(sorted(pairs)).encode()).hexdigest()
+
+
 def _max_positions(folder: Path, config: dict[str, Any], name: str) -> int | None:
     limits = []
     if positions := config.get("max_position_embeddings"):
@@ -368,91 +403,6 @@ def _model_types(head: str) -> set[str]:
         and statement.targets[0].id == f"MODEL_FOR_{head}_MAPPING_NAMES"
     )
     return {model_type for model_type, _ in ast.literal_eval(mapping)}
-
-
-def _split_run(checkpoint: str) -> tuple[str, str]:
-    flow, _, run_id = checkpoint.removeprefix("run:").partition("/")
-    if not flow or not run_id or "/" in run_id:
-        raise ValueError(f"{checkpoint}: expected run:FLOW/ID or run:FLOW/latest")
-    return flow, run_id
-
-
-@contextmanager
-def _all_namespaces() -> Iterator[None]:
-    """See the runs of every user, as Metaflow otherwise shows one's own."""
-    from metaflow import get_namespace, namespace
-
-    own = get_namespace()
-    namespace(None)
-    try:
-        yield
-    finally:
-        namespace(own)
-
-
-def _get_flow(name: str):
-    from metaflow import Flow
-    from metaflow.exception import MetaflowNotFound
-
-    try:
-        return Flow(name)
-    except MetaflowNotFound as error:
-        raise FileNotFoundError(
-            f"run:{name}: no run of a flow called {name} is known here; look at the "
-            "name, METAFLOW_PROFILE, and the folder that holds .metaflow"
-        ) from error
-
-
-def _latest_successful_run(flow: str) -> str:
-    """The id of the newest successful run in the current namespace, one's own."""
-    from metaflow.exception import MetaflowNamespaceMismatch
-
-    try:
-        run = _get_flow(flow).latest_successful_run
-    except MetaflowNamespaceMismatch:
-        run = None
-    if run is None:
-        with _all_namespaces():
-            raise FileNotFoundError(
-                f"run:{flow}/latest: no successful run of yours; {_recent_runs(flow)}"
-            )
-    return run.id
-
-
-def _recent_runs(flow: str) -> str:
-    runs = list(_get_flow(flow))[:5]
-    states = [f"{run.id} ({'successful' if run.successful else 'not'})" for run in runs]
-    return f"recent runs: {', '.join(states) or 'none'}"
-
-
-def _run_artifact(flow: str, run_id: str, name: str = "model") -> Any:
-    """An artifact of a run, from the last of its steps that has one."""
-    if run_id == "latest":
-        run_id = _latest_successful_run(flow)
-    with _all_namespaces():
-        known = _get_flow(flow)
-        if run_id not in known:
-            raise FileNotFoundError(
-                f"run:{flow}/{run_id}: no such run; {_recent_runs(flow)}"
-            )
-        for step in known[run_id]:
-            task = step.task
-            if task is not None and name in task:
-                return task[name].data
-        raise FileNotFoundError(
-            f"run:{flow}/{run_id}: none of its steps has an artifact '{name}'; "
-            f"{_recent_runs(flow)}"
-        )
-
-
-def _first_artifact(flow: str, run_id: str, *names: str) -> Any:
-    """The first of these artifacts that a run has: tasks differ in what they read."""
-    for name in names[:-1]:
-        try:
-            return _run_artifact(flow, run_id, name)
-        except FileNotFoundError:
-            continue
-    return _run_artifact(flow, run_id, names[-1])
 
 
 def _unpack(packed: Any, folder: Path, checkpoint: str) -> None:

@@ -38,6 +38,8 @@ FORMATS = {
     ".json": "JSON",
     ".parquet": "Parquet",
 }
+# Text is about so many times as long as the file that it is packed in.
+PACKED = {".gz": 5, ".parquet": 4}
 # Descriptions of a data set that lie beside its data on the hub.
 NOT_DATA = {"dataset_info.json", "dataset_infos.json"}
 EXPECTED = "a file, folder, glob, s3://bucket/… or hf://datasets/owner/name"
@@ -93,6 +95,24 @@ def list_files(path: str, formats: Mapping[str, str] = FORMATS) -> list[File]:
     if len(set(names)) < len(names):
         names = locations
     return [File(*pair) for pair in zip(locations, names, strict=True)]
+
+
+def count_bytes(path: str) -> int:
+    """How much text a path stands for, as an estimate: whatever the format of a file.
+
+    Raises:
+        As `list_files`; but where nothing is there it is nothing.
+    """
+    if path.startswith("s3://"):
+        sizes = _sizes_on_s3(path)
+    elif path.startswith("hf://"):
+        sizes = _sizes_on_hub(path)
+    else:
+        place = Path(path).expanduser()
+        pattern = str(place / "*") if place.is_dir() else str(place)
+        found = map(Path, glob.glob(pattern, recursive=True))
+        sizes = {file.name: file.stat().st_size for file in found if file.is_file()}
+    return sum(size * PACKED.get(Path(name).suffix, 1) for name, size in sizes.items())
 
 
 def open_file(file: File) -> BinaryIO:
@@ -254,6 +274,41 @@ def _list_hub(url: str, formats: Mapping[str, str]) -> list[str]:
             [name for name in names if name.startswith(folder)], url, formats
         )
     return [f"hf://datasets/{repository}@{found.sha}/{name}" for name in chosen]
+
+
+def _sizes_on_s3(url: str) -> dict[str, int]:
+    """Bytes by key."""
+    import boto3
+
+    bucket, key = _split_s3(url)
+    fixed = re.split(r"[*?\[]", key)[0]
+    with _explained_s3_faults(url):
+        listing = boto3.client("s3").get_paginator("list_objects_v2")
+        pages = list(listing.paginate(Bucket=bucket, Prefix=fixed))
+    sizes = {e["Key"]: e["Size"] for page in pages for e in page.get("Contents", [])}
+    return _of_these(sizes, key, "*")
+
+
+def _sizes_on_hub(url: str) -> dict[str, int]:
+    """Bytes by name of the file."""
+    from huggingface_hub import HfApi
+
+    repository, revision, inside = _split_hub(url)
+    with explained_hub_faults(url, "data set"):
+        found = HfApi().dataset_info(repository, revision=revision, files_metadata=True)
+    sizes = {sibling.rfilename: sibling.size or 0 for sibling in found.siblings}
+    return _of_these(sizes, inside, "**/*")
+
+
+def _of_these(sizes: dict[str, int], wanted: str, in_folder: str) -> dict[str, int]:
+    """What a file, folder or glob stands for, by name."""
+    folder = wanted and f"{wanted.rstrip('/')}/"
+    chosen = _glob_pattern(wanted if _is_glob(wanted) else folder + in_folder)
+    return {
+        name: size
+        for name, size in sizes.items()
+        if name == wanted or chosen.fullmatch(name)
+    }
 
 
 def _usable(

@@ -1,0 +1,123 @@
+"""From a run to the hub: write the folder, look through it, push it."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ojd_daps_language_models.configs import Evaluation, PersonalData, Publishing
+from ojd_daps_language_models.preprocessing.personal_data import load_name_pipeline
+from ojd_daps_language_models.publishing.folder import write_folder
+from ojd_daps_language_models.publishing.guard import (
+    inspect,
+    refuse_training_sentences,
+)
+from ojd_daps_language_models.publishing.hub import check_push, push_folder
+
+
+def check_publishing(
+    push_to: str | None, publishing: Publishing, test_data: str | None
+) -> None:
+    """Raise unless what a run is to publish can be published when it has trained.
+
+    Args:
+        push_to: `OWNER/NAME` on the hub; None where nothing is to be published.
+        publishing: of the configuration.
+        test_data: official test set of the run.
+
+    Raises:
+        ValueError: a name cannot be, or the card would compare across test sets.
+        PermissionError: there is no token, or it may not write there.
+        ConnectionError: the hub cannot be reached.
+    """
+    if publishing.test_set and not test_data:
+        raise ValueError(
+            f"publishing.test_set: '{publishing.test_set}' is what --test-data has to "
+            "be, and none was given"
+        )
+    if push_to:
+        check_push(push_to, publishing.private)
+
+
+def check_examples(
+    push_to: str | None, evaluation: Evaluation, training_texts: Iterable[str]
+) -> None:
+    """Raise ValueError if a run that is to publish has training data as an example.
+
+    Args:
+        push_to: `OWNER/NAME` on the hub; None where nothing is to be published.
+        evaluation: of the configuration; its examples are `fill_mask` or `examples`.
+        training_texts: that the model will have read.
+    """
+    for name in ("fill_mask", "examples"):
+        if push_to and evaluation.get(name):
+            refuse_training_sentences(
+                evaluation[name], training_texts, f"evaluation.{name}"
+            )
+
+
+def export(
+    run: dict[str, Any],
+    training_texts: Iterable[str],
+    folder: Path,
+    repository: str | None = None,
+) -> dict[str, Any]:
+    """Write what a run publishes into a folder, and look through it.
+
+    Args:
+        run: see `getters.runs.describe_run`.
+        training_texts: what the model has read, also in runs before.
+        folder: empty, or new.
+        repository: `OWNER/NAME` that the card tells to load; None: the folder.
+
+    Returns:
+        What the guard looked at: counts.
+
+    Raises:
+        Breach: something in it must not leave.
+    """
+    write_folder(run, folder, repository)
+    personal_data = PersonalData(**run["config"].get("personal_data", {}))
+    return inspect(
+        folder,
+        training_texts,
+        run["encoder"],
+        personal_data.phone_regions,
+        load_name_pipeline(personal_data.names) if personal_data.names else None,
+    )
+
+
+def publish(
+    run: dict[str, Any], training_texts: Iterable[str], push_to: str | None
+) -> dict[str, Any] | None:
+    """Push model, tokenizer and card of a run to the hub, in one commit.
+
+    Args:
+        run: see `getters.runs.describe_run`.
+        training_texts: what the model has read, also in runs before.
+        push_to: `OWNER/NAME`; None publishes nothing.
+
+    Returns:
+        Where it is: repository, url, commit, tag; and what the guard looked at.
+
+    Raises:
+        Breach: something in it must not leave; the hub was not asked.
+        ConnectionError: the hub could not be reached, and has not changed.
+    """
+    name = f"{run['flow']}/{run['run_id']}"
+    if not push_to:
+        print(
+            "Nothing is published: no --push-to was given. What would be: "
+            f"make export RUN={name} TO=FOLDER"
+        )
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        guard = export(run, training_texts, Path(folder), push_to)
+        pushed = push_folder(
+            Path(folder),
+            push_to,
+            run["config"]["publishing"]["private"],
+            tag=name.replace("/", "-"),
+            message=f"Model of {name}",
+        )
+    return {**pushed, "guard": guard}
