@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.cards.alive import INCOMPLETE
 
 STEPS = ["start", "load", "tokenize", "train", "evaluate", "push_to_hub", "end"]
 FLOWS = {  # file in flows/ -> class
@@ -24,19 +25,37 @@ def run_flow(flow, home, *arguments, before=()):
         arguments: `run` or another command, and its options.
         before: options of the flow itself.
     """
-    environment = os.environ | {
-        "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(home),
-        "METAFLOW_HOME": str(home),
-        "PYTHONPATH": str(PROJECT_DIR),
-    }
-    file = PROJECT_DIR / "flows" / f"{flow}.py"
-    return subprocess.run(
-        [sys.executable, str(file), *before, *map(str, arguments)],
-        cwd=home,
-        env=environment,
-        capture_output=True,
-        text=True,
+    command = [*before, *map(str, arguments)]
+    done = subprocess.run(**_command(flow, home, command), capture_output=True)
+    assert INCOMPLETE not in done.stdout, errors_of(done)  # it fails tests, no flow
+    return done
+
+
+def start_flow(flow, home, *arguments, said) -> subprocess.Popen:
+    """Start a flow in a group of processes of its own, and go on.
+
+    Args:
+        said: open file for all that it prints.
+    """
+    streams = {"stdout": said, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(
+        **_command(flow, home, arguments), **streams, start_new_session=True
     )
+
+
+def _command(flow, home, arguments) -> dict:
+    file = PROJECT_DIR / "flows" / f"{flow}.py"
+    return {
+        "args": [sys.executable, str(file), *arguments],
+        "cwd": home,
+        "env": os.environ
+        | {
+            "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(home),
+            "METAFLOW_HOME": str(home),
+            "PYTHONPATH": str(PROJECT_DIR),
+        },
+        "text": True,
+    }
 
 
 def artifacts(flow, home, done) -> dict:

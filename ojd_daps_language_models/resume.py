@@ -1,0 +1,158 @@
+"""Starting a flow, and the command that continues one."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from itertools import zip_longest
+from types import resolve_bases
+
+from metaflow import FlowSpec, Parameter, current
+from metaflow.metaflow_config import DEFAULT_DATASTORE, DEFAULT_METADATA
+from metaflow.system_context import system_context
+
+from ojd_daps_language_models.getters.runs import check_origin, flow_file
+
+# How the tasks of a run, which are other processes, learn what was typed.
+RESUMED_BY = "OJD_RESUMED_BY"
+ENGINES = ("batch", "kubernetes")
+
+
+def launch(flow: type[FlowSpec]) -> None:
+    """Do what the command line says of a flow.
+
+    A `resume` that cannot work is refused in a sentence. A run that stops, for whatever
+    reason, ends with the command that continues it.
+    """
+    (flow,) = resolve_bases((flow,))  # the class itself, where it is decorated
+    try:
+        check_resume(flow, sys.argv[1:])
+    except (ValueError, OSError) as error:
+        sys.exit(f"    Stopped:\n    {error}")
+    if {"run", "resume"} & set(sys.argv):
+        os.environ[RESUMED_BY] = resumed_by(sys.argv)
+    try:
+        flow()
+    except SystemExit as stop:
+        if isinstance(stop.__context__, UnboundLocalError) and "resume" in sys.argv:
+            # Metaflow's own fault, whose traceback it has printed.
+            print(f"    There is no such run of {flow.__name__}.", file=sys.stderr)
+        elif stop.code and system_context.is_launch:
+            _say_how_to_continue(stop)
+        raise
+
+
+def check_resume(flow: type[FlowSpec], arguments: Sequence[str]) -> None:
+    """Refuse a `resume` that Metaflow would misread or answer with a traceback.
+
+    Args:
+        arguments: as typed after the name of the file.
+
+    Raises:
+        ValueError: an option cannot be given, or not so.
+        FileNotFoundError: there is no such run, or it lacks what the flow needs.
+    """
+    if "resume" not in arguments or "run" in arguments:
+        return
+    at = arguments.index("resume")
+    before, after = arguments[:at], arguments[at + 1 :]
+    names = {
+        name: value.name
+        for name, value in vars(flow).items()
+        if isinstance(value, Parameter)
+    }
+    frozen = {f"--{name}" for name in names.values()} | {"--config-value"}
+    for option in (word.partition("=")[0] for word in (*before, *after)):
+        if option in frozen:
+            raise ValueError(
+                f"{option}: a resumed run keeps the parameters and the configuration "
+                "that it began with; leave it out, or start a new `run` with it"
+            )
+    if any(word.startswith("--origin-run-id=") for word in after):
+        raise ValueError(
+            "--origin-run-id: write a space before the id; with =, Metaflow takes the "
+            "configuration of another run"
+        )
+    if "--origin-run-id" not in after:
+        return
+    given = after[after.index("--origin-run-id") + 1 :]
+    if not given:
+        raise ValueError("--origin-run-id: no id follows; `make runs` lists them")
+    # Without a service, this machine need not know of a run that S3 has.
+    knows_all = DEFAULT_METADATA == "service" or DEFAULT_DATASTORE == "local"
+    elsewhere = any(word.startswith(("--metadata", "--datastore")) for word in before)
+    if knows_all and not elsewhere:
+        check_origin(flow.__name__, given[0], names)
+
+
+def resumed_by(arguments: Sequence[str]) -> str:
+    """What to type, before the id of a run, to continue what was started like this.
+
+    Args:
+        arguments: as typed, from the name of the file on.
+    """
+    at = min(arguments.index(word) for word in ("run", "resume") if word in arguments)
+    options = list(arguments[1:at])
+    for frozen in ("--config", "--config-value"):
+        while frozen in options:
+            place = options.index(frozen)
+            del options[place : place + 3]  # its name and its value follow
+    return _resume(arguments[0], options, _values("--with", arguments[at + 1 :]))
+
+
+def resume_command(flow: FlowSpec) -> str:
+    """What to type to continue this run, asked from within a step.
+
+    The artifact `resumed_by` keeps it for machines where nobody has typed anything.
+    """
+    typed = os.environ.get(RESUMED_BY) or getattr(flow, "resumed_by", None)
+    if not typed:
+        specs = [spec.partition(":")[0] for spec in _values("--with", sys.argv)]
+        used = [engine for engine in ENGINES if engine in specs]
+        typed = _resume(flow_file(current.flow_name), (), used)
+    flow.resumed_by = typed
+    return f"{typed} {current.run_id}"
+
+
+def resume_command_of(run_id: str, script: str, engine: str | None) -> str:
+    """What to type to continue a run that was started elsewhere.
+
+    Args:
+        script: file of the flow.
+        engine: `batch` or `kubernetes`, where all steps ran there.
+    """
+    return f"{_resume(script, (), [engine] if engine else [])} {run_id}"
+
+
+def _resume(script: str, options: Sequence[str], decorators: Sequence[str]) -> str:
+    profile = os.environ.get("METAFLOW_PROFILE")
+    words = [
+        *("python", script, *options, "resume"),
+        *(word for name in decorators for word in ("--with", name)),
+        "--origin-run-id",
+    ]
+    setting = f"METAFLOW_PROFILE={shlex.quote(profile)} " if profile else ""
+    return setting + shlex.join(words)
+
+
+def _values(option: str, arguments: Sequence[str]) -> list[str]:
+    """What was given for an option, in both ways to write it."""
+    return [
+        after if word == option else word.partition("=")[2]
+        for word, after in zip_longest(arguments, arguments[1:], fillvalue="")
+        if word.partition("=")[0] == option
+    ]
+
+
+def _say_how_to_continue(stop: SystemExit) -> None:
+    """The last lines of a run that stopped, also where its task was killed."""
+    run_id = current.get("run_id")
+    failed = re.match(r"Step \*(\w+)\*", str(stop.__context__))
+    if not run_id or (failed and failed[1] == "start"):
+        return  # nothing has been done yet
+    print(
+        f"    {current.flow_name}/{run_id} has stopped. This continues it from there:\n"
+        f"    {os.environ[RESUMED_BY]} {run_id}",
+        file=sys.stderr,
+    )
