@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from batch_stand_in import batch, batch_image  # noqa: F401
 from hub_stand_in import hub  # noqa: F401
 from s3_stand_in import s3, s3_endpoint  # noqa: F401
 

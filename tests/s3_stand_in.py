@@ -1,7 +1,9 @@
 """S3 on 127.0.0.1 for tests: moto's server, and a connection to it that gets cut."""
 
+import itertools
 import logging
 import socket
+import struct
 import threading
 import uuid
 from collections.abc import Iterator
@@ -100,6 +102,65 @@ def cut_connection(endpoint: str, after_bytes: int, times: int) -> Iterator[Cuts
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield cuts
+    finally:
+        listener.close()
+
+
+@contextmanager
+def busy_server(
+    endpoint: str, times: int, every: int = 1, resets: bool = False
+) -> Iterator[Cuts]:
+    """A way to a server that answers some connections `503 Slow Down` at first.
+
+    Args:
+        times: how many of them.
+        every: one in so many, counted from the first.
+        resets: every other of them is reset instead.
+    """
+    target = urlsplit(endpoint)
+    listener = socket.create_server(("127.0.0.1", 0))
+    cuts = Cuts(f"http://127.0.0.1:{listener.getsockname()[1]}", times)
+    connections = itertools.count()
+    error = b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>"
+    answer = (
+        b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    )
+    at_once = struct.pack("ii", 1, 0)  # closed without a farewell
+
+    def accept() -> None:
+        with suppress(OSError):  # the listener is closed at the end
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    def serve(client: socket.socket) -> None:
+        with suppress(OSError):
+            asked = client.recv(2**16)
+            if cuts.left and next(connections) % every == 0:
+                cuts.left -= 1
+                cuts.made += 1
+                if resets and cuts.made % 2:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+                else:
+                    client.sendall(answer % len(error) + error)
+                client.close()
+                return
+            server = socket.create_connection((target.hostname, target.port))
+            server.sendall(asked)
+            back = threading.Thread(target=relay, args=(server, client), daemon=True)
+            back.start()
+            relay(client, server)
+
+    def relay(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(2**16):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
 
     threading.Thread(target=accept, daemon=True).start()
     try:
