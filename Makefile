@@ -84,14 +84,27 @@ demo: mlm  ## Train on the shipped adverts, print the scores and where the repor
 $(FLOWS): %: $(STAMPS)/.runtime
 	$(PYTHON) flows/$(subst -,_,$*)_flow.py $(addprefix --config config ,$(CONFIG)) run $(ARGS)
 
+.PHONY: runs models export
+runs: $(STAMPS)/.runtime  ## List recent runs, and how to continue those that failed
+	@$(PYTHON) -m $(NAME) runs $(ARGS)
+
+models: $(STAMPS)/.runtime  ## List the models that were published, with run and scores
+	@$(PYTHON) -m $(NAME) models
+
+export: $(STAMPS)/.runtime  ## Write what a run publishes: RUN=MLMFlow/latest TO=folder
+	@$(PYTHON) -m $(NAME) export $(RUN) $(TO)
+
 # --- Checks ---------------------------------------------------------------------------
+
+# Tests of a file stay together, for they share what they prepare.
+PYTEST := $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadscope
 
 .PHONY: test test-all lint docs scores benchmark
 test: $(STAMPS)/.development  ## Run the tests that are quick
-	$(PYTHON) -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(STAMPS)/.development  ## Run all tests
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 lint: $(STAMPS)/.development  ## Check style and format
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .

@@ -19,6 +19,7 @@ from metaflow import (
 )
 
 from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.cards.alive import unfailing_card
 from ojd_daps_language_models.cards.company_descriptions import (
     LOSS,
     company_descriptions_report,
@@ -30,13 +31,17 @@ from ojd_daps_language_models.flow_utils import (
     MachineChoosesEngine,
     check_parameters,
     config_parser,
+    delete_checkpoints,
     describe_code,
     describe_outcome,
     measured,
     resolve_config,
+    stored_run,
+    training_checkpoints,
 )
 from ojd_daps_language_models.getters.checkpoints import (
     check_classifier,
+    collect_training_texts,
     describe_checkpoint,
     describe_origin,
     get_checkpoint,
@@ -46,7 +51,10 @@ from ojd_daps_language_models.getters.checkpoints import (
 )
 from ojd_daps_language_models.getters.company_descriptions import iter_sentence_parts
 from ojd_daps_language_models.getters.records import check_records
+from ojd_daps_language_models.preflight import asked_of, check_gpu, check_machine
 from ojd_daps_language_models.preprocessing.packing import count_truncated
+from ojd_daps_language_models.publishing.publish import check_publishing, publish
+from ojd_daps_language_models.resume import launch
 from ojd_daps_language_models.tasks import company_descriptions
 
 
@@ -106,8 +114,10 @@ class CompanyDescriptionsFlow(FlowSpec):
     @step
     def start(self):
         """Check what could otherwise fail an hour later."""
-        check_parameters(self.epochs, self.seed, self.push_to, self.seeds)
-        for path in filter(None, (self.data, self.validation_data, self.test_data)):
+        check_parameters(self.epochs, self.seed, self.seeds)
+        check_publishing(self.push_to, self.config.publishing, self.test_data)
+        paths = (self.data, self.validation_data, self.test_data)
+        for path in filter(None, paths):
             check_records(path, self.config.data.columns, "company_descriptions")
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
@@ -115,7 +125,9 @@ class CompanyDescriptionsFlow(FlowSpec):
         self.revision = pin_revision(folder, self.config.model.revision)
         self.encoder = describe_checkpoint(folder, self.checkpoint)
         check_classifier(self.encoder, self.config.training.max_length)
+        check_machine(asked_of(self), self.config.compute, self.encoder, paths)
         self.code = describe_code()
+        self.began_as = f"{current.flow_name}/{current.run_id}"
         self.all_seeds = list(range(self.seed, self.seed + self.seeds))
         self.next(self.load)
 
@@ -148,13 +160,15 @@ class CompanyDescriptionsFlow(FlowSpec):
         gpu=config_expr("config.compute.gpu"),
         cpu=config_expr("config.compute.cpu"),
         memory=config_expr("config.compute.memory"),
+        shared_memory=config_expr("config.compute.get('shared_memory')"),
     )
     @environment(vars=PATIENT_THREADS)
     @card(type="blank", refresh_interval=5)
-    @measured
+    @measured(energy=True)
     @step
     def train(self):
         """Train for each seed, and choose epoch and threshold by validation."""
+        check_gpu(self.config.compute.gpu)
         folder = get_checkpoint(self.origin, self.revision)
         models, self.thresholds, self.training_log = company_descriptions.train(
             self.tokens,
@@ -164,6 +178,7 @@ class CompanyDescriptionsFlow(FlowSpec):
             self.epochs,
             self.all_seeds,
             on_row=live_curves(current.card, LOSS),
+            checkpoints=training_checkpoints(self),
         )
         self.model, *self.other_models = models
         self.next(self.evaluate)
@@ -172,6 +187,7 @@ class CompanyDescriptionsFlow(FlowSpec):
         gpu=config_expr("config.compute.gpu"),
         cpu=config_expr("config.compute.cpu"),
         memory=config_expr("config.compute.memory"),
+        shared_memory=config_expr("config.compute.get('shared_memory')"),
     )
     @environment(vars=PATIENT_THREADS)
     @card(type="blank")
@@ -179,6 +195,7 @@ class CompanyDescriptionsFlow(FlowSpec):
     @step
     def evaluate(self):
         """Score the model once on the test sentences and write the report."""
+        delete_checkpoints(self)
         folder = get_checkpoint(self.origin, self.revision)
         self.metrics, self.predictions = company_descriptions.evaluate(
             self.tokens,
@@ -190,6 +207,9 @@ class CompanyDescriptionsFlow(FlowSpec):
             self.all_seeds,
             self.data_report["prevalence"],
         )
+        self.recipe = resolve_config(
+            self.config.to_dict(), self.data, self.origin, self.epochs, self.seed
+        )
         self.lineage = {
             "checkpoint": self.origin,
             "checkpoint revision": self.revision,
@@ -200,29 +220,34 @@ class CompanyDescriptionsFlow(FlowSpec):
             "seeds": self.seeds,
             **self.code,
             "origin": self.ancestry,
+            "run": self.began_as,
         }
-        company_descriptions_report(
-            current.card,
-            f"{current.flow_name} {current.run_id}",
-            data_report=self.data_report,
-            lengths={part: rows["lengths"] for part, rows in self.tokens.items()},
-            training_log=self.training_log,
-            metrics=self.metrics,
-            lineage=self.lineage,
-            costs=self.costs,
-            config=resolve_config(
-                self.config.to_dict(), self.data, self.origin, self.epochs, self.seed
-            ),
-        )
+        with unfailing_card():
+            company_descriptions_report(
+                current.card,
+                f"{current.flow_name} {current.run_id}",
+                data_report=self.data_report,
+                lengths={part: rows["lengths"] for part, rows in self.tokens.items()},
+                training_log=self.training_log,
+                metrics=self.metrics,
+                lineage=self.lineage,
+                costs=self.costs,
+                config=self.recipe,
+            )
         self.next(self.push_to_hub)
 
-    @measured
+    @measured(reads_input=True)
     @step
     def push_to_hub(self):
-        """Publish the model, where that was asked for."""
-        print("Nothing is published: no --push-to was given.")
+        """Publish the model with its card, where that was asked for."""
+        self.published = publish(
+            stored_run(self),
+            collect_training_texts(self.sentences, self.origin),
+            self.push_to,
+        )
         self.next(self.end)
 
+    @measured
     @step
     def end(self):
         """Say what came out, and where to look."""
@@ -230,4 +255,4 @@ class CompanyDescriptionsFlow(FlowSpec):
 
 
 if __name__ == "__main__":
-    CompanyDescriptionsFlow()
+    launch(CompanyDescriptionsFlow)

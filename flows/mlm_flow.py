@@ -19,6 +19,7 @@ from metaflow import (
 )
 
 from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.cards.alive import unfailing_card
 from ojd_daps_language_models.cards.components import live_curves
 from ojd_daps_language_models.cards.mlm import LOSS, mlm_report
 from ojd_daps_language_models.configs import MLMConfig
@@ -27,14 +28,18 @@ from ojd_daps_language_models.flow_utils import (
     MachineChoosesEngine,
     check_parameters,
     config_parser,
+    delete_checkpoints,
     describe_code,
     describe_outcome,
     measured,
     resolve_config,
+    stored_run,
+    training_checkpoints,
 )
 from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.checkpoints import (
     check_masked_lm,
+    collect_training_texts,
     describe_checkpoint,
     describe_origin,
     get_checkpoint,
@@ -43,6 +48,13 @@ from ojd_daps_language_models.getters.checkpoints import (
     pin_revision,
 )
 from ojd_daps_language_models.getters.records import check_records
+from ojd_daps_language_models.preflight import asked_of, check_gpu, check_machine
+from ojd_daps_language_models.publishing.publish import (
+    check_examples,
+    check_publishing,
+    publish,
+)
+from ojd_daps_language_models.resume import launch
 from ojd_daps_language_models.tasks import mlm
 
 
@@ -92,8 +104,10 @@ class MLMFlow(FlowSpec):
     @step
     def start(self):
         """Check what could otherwise fail an hour later."""
-        check_parameters(self.epochs, self.seed, self.push_to)
-        for path in filter(None, (self.data, self.validation_data, self.test_data)):
+        check_parameters(self.epochs, self.seed)
+        check_publishing(self.push_to, self.config.publishing, self.test_data)
+        paths = (self.data, self.validation_data, self.test_data)
+        for path in filter(None, paths):
             check_records(path, self.config.data.columns, "mlm")
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
@@ -101,7 +115,9 @@ class MLMFlow(FlowSpec):
         self.revision = pin_revision(folder, self.config.model.revision)
         self.encoder = describe_checkpoint(folder, self.checkpoint)
         check_masked_lm(self.encoder, self.config.training.block_size)
+        check_machine(asked_of(self), self.config.compute, self.encoder, paths)
         self.code = describe_code()
+        self.began_as = f"{current.flow_name}/{current.run_id}"
         self.next(self.load)
 
     @measured(reads_input=True)
@@ -115,6 +131,11 @@ class MLMFlow(FlowSpec):
         )
         self.adverts, self.kept_aside, self.data_report = prepare_adverts(
             given, self.config, get_training_texts(self.origin)
+        )
+        check_examples(
+            self.push_to,
+            self.config.evaluation,
+            collect_training_texts(self.adverts, self.origin),
         )
         self.next(self.tokenize)
 
@@ -130,13 +151,15 @@ class MLMFlow(FlowSpec):
         gpu=config_expr("config.compute.gpu"),
         cpu=config_expr("config.compute.cpu"),
         memory=config_expr("config.compute.memory"),
+        shared_memory=config_expr("config.compute.get('shared_memory')"),
     )
     @environment(vars=PATIENT_THREADS)
     @card(type="blank", refresh_interval=5)
-    @measured
+    @measured(energy=True)
     @step
     def train(self):
         """Train, and keep the epoch that is best on validation."""
+        check_gpu(self.config.compute.gpu)
         folder = get_checkpoint(self.origin, self.revision)
         self.model, self.training_log = mlm.train(
             self.tokens,
@@ -145,6 +168,7 @@ class MLMFlow(FlowSpec):
             self.epochs,
             self.seed,
             on_row=live_curves(current.card, LOSS),
+            checkpoints=training_checkpoints(self),
         )
         self.next(self.evaluate)
 
@@ -152,6 +176,7 @@ class MLMFlow(FlowSpec):
         gpu=config_expr("config.compute.gpu"),
         cpu=config_expr("config.compute.cpu"),
         memory=config_expr("config.compute.memory"),
+        shared_memory=config_expr("config.compute.get('shared_memory')"),
     )
     @environment(vars=PATIENT_THREADS)
     @card(type="blank")
@@ -159,9 +184,18 @@ class MLMFlow(FlowSpec):
     @step
     def evaluate(self):
         """Score the model once on the test adverts and write the report."""
+        delete_checkpoints(self)
         folder = get_checkpoint(self.origin, self.revision)
         self.metrics = mlm.evaluate(
-            self.tokens, folder, self.model, self.config, self.seed
+            self.tokens,
+            folder,
+            self.model,
+            self.config,
+            self.seed,
+            self.adverts,
+        )
+        self.recipe = resolve_config(
+            self.config.to_dict(), self.data, self.origin, self.epochs, self.seed
         )
         self.lineage = {
             "checkpoint": self.origin,
@@ -171,31 +205,36 @@ class MLMFlow(FlowSpec):
             "test data": self.test_data,
             "data fingerprint": self.data_report["fingerprint"],
             **self.code,
-            # runs that version 0.1.0 began have none
+            # runs that version 0.1.0 began have neither
             "origin": getattr(self, "ancestry", None),
+            "run": getattr(self, "began_as", f"{current.flow_name}/{current.run_id}"),
         }
-        mlm_report(
-            current.card,
-            f"{current.flow_name} {current.run_id}",
-            data_report=self.data_report,
-            tokens=self.tokens,
-            training_log=self.training_log,
-            metrics=self.metrics,
-            lineage=self.lineage,
-            costs=self.costs,
-            config=resolve_config(
-                self.config.to_dict(), self.data, self.origin, self.epochs, self.seed
-            ),
-        )
+        with unfailing_card():
+            mlm_report(
+                current.card,
+                f"{current.flow_name} {current.run_id}",
+                data_report=self.data_report,
+                tokens=self.tokens,
+                training_log=self.training_log,
+                metrics=self.metrics,
+                lineage=self.lineage,
+                costs=self.costs,
+                config=self.recipe,
+            )
         self.next(self.push_to_hub)
 
-    @measured
+    @measured(reads_input=True)
     @step
     def push_to_hub(self):
-        """Publish the model, where that was asked for."""
-        print("Nothing is published: no --push-to was given.")
+        """Publish the model with its card, where that was asked for."""
+        self.published = publish(
+            stored_run(self),
+            collect_training_texts(self.adverts, self.origin),
+            self.push_to,
+        )
         self.next(self.end)
 
+    @measured
     @step
     def end(self):
         """Say what came out, and where to look."""
@@ -203,4 +242,4 @@ class MLMFlow(FlowSpec):
 
 
 if __name__ == "__main__":
-    MLMFlow()
+    launch(MLMFlow)

@@ -19,6 +19,7 @@ from metaflow import (
 )
 
 from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.cards.alive import unfailing_card
 from ojd_daps_language_models.cards.components import live_curves
 from ojd_daps_language_models.cards.ner import LOSS, ner_report
 from ojd_daps_language_models.configs import NERConfig
@@ -27,13 +28,17 @@ from ojd_daps_language_models.flow_utils import (
     MachineChoosesEngine,
     check_parameters,
     config_parser,
+    delete_checkpoints,
     describe_code,
     describe_outcome,
     measured,
     resolve_config,
+    stored_run,
+    training_checkpoints,
 )
 from ojd_daps_language_models.getters.checkpoints import (
     check_tagger,
+    collect_training_texts,
     describe_checkpoint,
     describe_origin,
     get_checkpoint,
@@ -45,6 +50,13 @@ from ojd_daps_language_models.getters.entities import (
     check_entities,
     iter_entity_parts,
 )
+from ojd_daps_language_models.preflight import asked_of, check_gpu, check_machine
+from ojd_daps_language_models.publishing.publish import (
+    check_examples,
+    check_publishing,
+    publish,
+)
+from ojd_daps_language_models.resume import launch
 from ojd_daps_language_models.tasks import ner
 
 
@@ -104,8 +116,10 @@ class NERFlow(FlowSpec):
     @step
     def start(self):
         """Check what could otherwise fail an hour later."""
-        check_parameters(self.epochs, self.seed, self.push_to, self.seeds)
-        for path in filter(None, (self.data, self.validation_data, self.test_data)):
+        check_parameters(self.epochs, self.seed, self.seeds)
+        check_publishing(self.push_to, self.config.publishing, self.test_data)
+        paths = (self.data, self.validation_data, self.test_data)
+        for path in filter(None, paths):
             check_entities(path, self.config.data)
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
@@ -113,7 +127,9 @@ class NERFlow(FlowSpec):
         self.revision = pin_revision(folder, self.config.model.revision)
         self.encoder = describe_checkpoint(folder, self.checkpoint)
         check_tagger(self.encoder, self.config.training.max_length)
+        check_machine(asked_of(self), self.config.compute, self.encoder, paths)
         self.code = describe_code()
+        self.began_as = f"{current.flow_name}/{current.run_id}"
         self.all_seeds = list(range(self.seed, self.seed + self.seeds))
         self.next(self.load)
 
@@ -128,6 +144,11 @@ class NERFlow(FlowSpec):
         )
         self.texts, self.kept_aside, self.spans_aside, self.data_report = prepare_texts(
             given, self.config, get_training_texts(self.origin)
+        )
+        check_examples(
+            self.push_to,
+            self.config.evaluation,
+            collect_training_texts(self.texts, self.origin),
         )
         self.labels = self.data_report["labels"]
         self.next(self.tokenize)
@@ -144,13 +165,15 @@ class NERFlow(FlowSpec):
         gpu=config_expr("config.compute.gpu"),
         cpu=config_expr("config.compute.cpu"),
         memory=config_expr("config.compute.memory"),
+        shared_memory=config_expr("config.compute.get('shared_memory')"),
     )
     @environment(vars=PATIENT_THREADS)
     @card(type="blank", refresh_interval=5)
-    @measured
+    @measured(energy=True)
     @step
     def train(self):
         """Train for each label set and seed, and choose the epoch by validation."""
+        check_gpu(self.config.compute.gpu)
         folder = get_checkpoint(self.origin, self.revision)
         models, self.training_log = ner.train(
             self.tokens,
@@ -161,6 +184,7 @@ class NERFlow(FlowSpec):
             self.epochs,
             self.all_seeds,
             on_row=live_curves(current.card, LOSS),
+            checkpoints=training_checkpoints(self),
         )
         self.model, *self.other_models = models
         self.next(self.evaluate)
@@ -169,6 +193,7 @@ class NERFlow(FlowSpec):
         gpu=config_expr("config.compute.gpu"),
         cpu=config_expr("config.compute.cpu"),
         memory=config_expr("config.compute.memory"),
+        shared_memory=config_expr("config.compute.get('shared_memory')"),
     )
     @environment(vars=PATIENT_THREADS)
     @card(type="blank")
@@ -176,6 +201,7 @@ class NERFlow(FlowSpec):
     @step
     def evaluate(self):
         """Score the model once on the test texts and write the report."""
+        delete_checkpoints(self)
         folder = get_checkpoint(self.origin, self.revision)
         self.metrics, self.predictions, self.examples = ner.evaluate(
             self.tokens,
@@ -185,6 +211,9 @@ class NERFlow(FlowSpec):
             [self.model, *self.other_models],
             self.config,
             self.all_seeds,
+        )
+        self.recipe = resolve_config(
+            self.config.to_dict(), self.data, self.origin, self.epochs, self.seed
         )
         self.lineage = {
             "checkpoint": self.origin,
@@ -196,30 +225,37 @@ class NERFlow(FlowSpec):
             "seeds": self.seeds,
             **self.code,
             "origin": self.ancestry,
+            "run": self.began_as,
         }
-        ner_report(
-            current.card,
-            f"{current.flow_name} {current.run_id}",
-            data_report=self.data_report,
-            lengths={part: rows["token_counts"] for part, rows in self.tokens.items()},
-            training_log=self.training_log,
-            metrics=self.metrics,
-            examples=self.examples,
-            lineage=self.lineage,
-            costs=self.costs,
-            config=resolve_config(
-                self.config.to_dict(), self.data, self.origin, self.epochs, self.seed
-            ),
-        )
+        with unfailing_card():
+            ner_report(
+                current.card,
+                f"{current.flow_name} {current.run_id}",
+                data_report=self.data_report,
+                lengths={
+                    part: rows["token_counts"] for part, rows in self.tokens.items()
+                },
+                training_log=self.training_log,
+                metrics=self.metrics,
+                examples=self.examples,
+                lineage=self.lineage,
+                costs=self.costs,
+                config=self.recipe,
+            )
         self.next(self.push_to_hub)
 
-    @measured
+    @measured(reads_input=True)
     @step
     def push_to_hub(self):
-        """Publish the model, where that was asked for."""
-        print("Nothing is published: no --push-to was given.")
+        """Publish the model with its card, where that was asked for."""
+        self.published = publish(
+            stored_run(self),
+            collect_training_texts(self.texts, self.origin),
+            self.push_to,
+        )
         self.next(self.end)
 
+    @measured
     @step
     def end(self):
         """Say what came out, and where to look."""
@@ -227,4 +263,4 @@ class NERFlow(FlowSpec):
 
 
 if __name__ == "__main__":
-    NERFlow()
+    launch(NERFlow)

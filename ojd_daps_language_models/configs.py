@@ -455,6 +455,11 @@ class MLMEvaluation(Evaluation):
     fill_mask: list[Annotated[str, Field(pattern=ONE_MASK)]] = Field(
         [], description="sentences with one [MASK], written for the report"
     )
+    audit_adverts: Annotated[int, Field(ge=0)] = Field(
+        200,
+        description="training adverts, and as many held out, that are compared to tell "
+        "what the model remembers; 0: none",
+    )
 
 
 class NEREvaluation(Evaluation):
@@ -487,19 +492,58 @@ class SkillEvaluation(Evaluation):
 
 
 class Compute(Section):
-    """What the train step asks of AWS Batch or Kubernetes."""
+    """What the train step asks of AWS Batch or Kubernetes, and how often it saves."""
 
     gpu: Annotated[int, Field(ge=0, le=1)] = Field(1, description="GPUs, 0 or 1")
     cpu: Count = Field(8, description="virtual CPUs")
     memory: Count = Field(32_000, description="MB")
+    shared_memory: Count = Field(
+        4_000, description="MB of it as /dev/shm, which processes share"
+    )
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
+        10,
+        description="between training checkpoints, which cost 3% of the time at most",
+    )
+
+
+class Reference(Section):
+    """A published score, to stand on the model card beside those of the run."""
+
+    system: str = Field(description="the model, as its authors call it; required")
+    score: str = Field(description="group, measure: as the run prints it; required")
+    value: float = Field(description="as published; required")
+    test_set: str = Field(description="what it was scored on; required")
+    source: str = Field(description="where it is published; required")
 
 
 class Publishing(Section):
-    """Where the model goes."""
+    """Where the model goes, and what its card says that no run can know."""
 
     push_to: str | None = Field(
         None, pattern=r"^[\w.-]+/[\w.-]+$", description="OWNER/NAME on the hub"
     )
+    private: bool = Field(True, description="only its owner sees the repository")
+    licence: str | None = Field(
+        None, description="of the model, by the hub's name for it, such as apache-2.0"
+    )
+    language: str = Field("en", pattern="^[a-z]{2,3}$", description="ISO 639 code")
+    test_set: str | None = Field(
+        None, description="name of the public test set that --test-data is"
+    )
+    references: list[Reference] = Field(
+        [], description="published scores on that test set"
+    )
+
+    @model_validator(mode="after")
+    def _compare_on_one_test_set(self):
+        for reference in self.references:
+            if reference.test_set != self.test_set:
+                raise ValueError(
+                    f"{reference.system} was scored on '{reference.test_set}', this "
+                    f"model is on '{self.test_set}': scores on different test sets "
+                    "cannot be compared"
+                )
+        return self
 
 
 class MLMConfig(Section):

@@ -2,22 +2,43 @@
 
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from metaflow import FlowMutator, resources, user_step_decorator
-from metaflow.exception import MetaflowException
-from metaflow.metaflow_config import BATCH_JOB_QUEUE, DEFAULT_DATASTORE
+from metaflow import (
+    FlowMutator,
+    FlowSpec,
+    Run,
+    current,
+    resources,
+    user_step_decorator,
+)
+from metaflow.metaflow_config import (
+    BATCH_JOB_QUEUE,
+    DEFAULT_DATASTORE,
+    S3_SERVER_SIDE_ENCRYPTION,
+)
 from metaflow.plugins.datastores.local_storage import LocalStorage
+from metaflow.plugins.datatools.s3.s3 import S3Client
+from metaflow.system_context import system_context
 
 from ojd_daps_language_models import PROJECT_DIR
-from ojd_daps_language_models.configs import Section, parse_config
+from ojd_daps_language_models.configs import Compute, Section, parse_config
+from ojd_daps_language_models.energy import meter_energy
+from ojd_daps_language_models.failures import BadInput, explained_failures
+from ojd_daps_language_models.getters.runs import DESCRIBED_BY, describe_run, task_of
+from ojd_daps_language_models.getters.storage import explained_faults
+from ojd_daps_language_models.preflight import asked_of, check_launch
+from ojd_daps_language_models.training.checkpoints import Folder, TrainingCheckpoints
 
 LIBRARIES = (
     "metaflow",
@@ -34,15 +55,7 @@ LIBRARIES = (
 # as the machine does anything else. OpenMP reads this when torch is imported.
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
-
-class BadInput(MetaflowException):
-    """Something that the user gave cannot be used; printed without a traceback."""
-
-    headline = "This cannot be used"
-
-    def __init__(self, message: str):
-        # Metaflow takes an asterisk, as in a glob, for its own mark of bold text.
-        super().__init__(message.replace("*", "\N{ASTERISK OPERATOR}"))
+TAG_LENGTH = 200  # characters; Metaflow refuses more than 500
 
 
 def config_parser(model: type[Section]) -> Callable[[str], dict]:
@@ -61,48 +74,93 @@ class MachineChoosesEngine(FlowMutator):
     """Keep `@batch` where the profile can run it, else ask the same as `@resources`.
 
     A laptop then runs every step itself, and `--with batch` or `--with kubernetes` take
-    the numbers from `@resources`.
+    the numbers from `@resources`; for Kubernetes and Argo no step may be on Batch.
     """
 
     def pre_mutate(self, mutable_flow):
         on_batch = "AWS_BATCH_JOB_ID" in os.environ
-        if on_batch or (DEFAULT_DATASTORE == "s3" and BATCH_JOB_QUEUE):
+        to_batch = DEFAULT_DATASTORE == "s3" and BATCH_JOB_QUEUE
+        words = {re.split("[:=]", word.removeprefix("--with="))[0] for word in sys.argv}
+        if (on_batch or to_batch) and not words & {"kubernetes", "argo-workflows"}:
             return
         for _, step in mutable_flow.steps:
             for _, _, _, asked in list(step.get_decorator_specs("batch")):
                 step.remove_decorator("batch")
-                numbers = {name: asked[name] for name in ("gpu", "cpu", "memory")}
+                names = ("gpu", "cpu", "memory", "shared_memory")
+                numbers = {name: asked[name] for name in names}
                 step.add_decorator(resources, deco_kwargs=numbers)
+
+    def mutate(self, mutable_flow):
+        """Now `--with` is known, and nothing has been packed or stored."""
+        if system_context.is_launch and {"run", "resume"} & set(sys.argv):
+            try:
+                check_launch(asked_of(system_context.flow), "resume" in sys.argv)
+            except ValueError as error:
+                raise BadInput(str(error)) from None
 
 
 @user_step_decorator
 def measured(step_name, flow, inputs=None, attributes=None):
-    """Keep seconds and peak memory of a step in the artifact `costs`.
+    """Keep seconds and peak memory of a step in the artifact `costs`; if it fails, say
+    how to go on.
 
-    With `reads_input=True`, what this package says of its input needs no traceback.
+    With `reads_input=True`, what this package says of its input needs no traceback;
+    with `energy=True`, hardware and energy are kept as well.
     """
+    asked = attributes or {}
     start = time.monotonic()
-    try:
+    if current.origin_run_id:
+        tag_run(flow)
+    with (
+        explained_failures(flow, step_name, asked.get("reads_input", False)),
+        meter_energy() if asked.get("energy") else nullcontext({}) as energy,
+    ):
         yield
-    except (ValueError, OSError) as error:
-        raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-        ours = Path(raised_in).is_relative_to(PROJECT_DIR / "ojd_daps_language_models")
-        if ours and attributes and attributes.get("reads_input"):
-            raise BadInput(str(error)) from error
-        raise
+    if step_name == "start":
+        tag_run(flow)
     # Linux counts in kilobytes, macOS in bytes.
     unit = 1024**2 if platform.system() == "Darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     cost = {
         "seconds": round(time.monotonic() - start, 1),
         "peak_memory_mb": round(peak),
+        **energy,
     }
     flow.costs = {**getattr(flow, "costs", {}), step_name: cost}
 
 
-def check_parameters(
-    epochs: int, seed: int, push_to: str | None, seeds: int = 1
-) -> None:
+def tag_run(flow: FlowSpec) -> None:
+    """Tag a run, which then can be found in Metaflow's UI by what it is made from.
+
+    It needs no tags: where they cannot be written, it says so and goes on.
+    """
+    try:
+        Run(f"{current.flow_name}/{current.run_id}", _namespace_check=False).add_tags(
+            tags_of(
+                task=task_of(current.flow_name),
+                checkpoint=flow.origin,
+                data=flow.data,
+                revision=flow.code["revision"],
+            )
+        )
+    except Exception as error:
+        print(f"the run has no tags: {type(error).__name__}: {error}")
+
+
+def tags_of(**described: str) -> list[str]:
+    """Tags `name:value`; of a path on this machine only the last part, and of a URL
+    neither the user nor the query."""
+    tags = []
+    for name, value in described.items():
+        if "://" in value:
+            value = re.sub(r"//[^/@]*@", "//", value).partition("?")[0]
+        elif value.startswith(("/", "~", ".")):
+            value = Path(value).name
+        tags.append(f"{name}:{value}"[:TAG_LENGTH])
+    return tags
+
+
+def check_parameters(epochs: int, seed: int, seeds: int = 1) -> None:
     """Raise ValueError for a Parameter that no run can use."""
     if epochs < 0:
         raise ValueError(f"--epochs: expected 0 or more, found {epochs}")
@@ -110,12 +168,6 @@ def check_parameters(
         raise ValueError(f"--seed: expected 0 to {2**32 - 1}, found {seed}")
     if not 1 <= seeds <= 2**32 - seed:
         raise ValueError(f"--seeds: expected 1 or more, found {seeds}")
-    if push_to:
-        raise ValueError(
-            f"--push-to {push_to}: publishing to the hub is not part of this version; "
-            "leave it out (publishing.push_to in the configuration too), and the model "
-            "stays in the run's artifact 'model'"
-        )
 
 
 def describe_code() -> dict[str, str]:
@@ -137,6 +189,93 @@ def resolve_config(
         "model": config["model"] | {"checkpoint": checkpoint},
         "training": training,
     }
+
+
+def stored_run(flow: FlowSpec) -> dict[str, Any]:
+    """What the model card is made from, as it is read back after the run."""
+    return describe_run({name: getattr(flow, name) for name in DESCRIBED_BY})
+
+
+def training_checkpoints(flow: FlowSpec) -> TrainingCheckpoints | None:
+    """Where the trainings of a run are kept while they go on.
+
+    That is in the run's own datastore, under the run that it began as, which a resumed
+    run shares; beside the folders of the flows, where Metaflow looks for nothing.
+
+    Returns:
+        None where the datastore is neither the local disk nor S3.
+    """
+    datastore = flow._datastore.parent_datastore
+    began_as = getattr(flow, "began_as", f"{current.flow_name}/{current.run_id}")
+    root = f"{datastore.datastore_root.rstrip('/')}/training_checkpoints/{began_as}"
+    stores = {"local": lambda: Folder(Path(root)), "s3": lambda: _Bucket(root)}
+    if datastore.TYPE not in stores:
+        print(f"no training checkpoints: the datastore is of type {datastore.TYPE}")
+        return None
+    notice = current.get("spot_termination_notice")
+    return TrainingCheckpoints(
+        stores[datastore.TYPE](),
+        {
+            "config": flow.config.to_dict(),
+            "checkpoint": flow.origin,
+            "revision": flow.revision,
+            "data": flow.data_report["fingerprint"],
+        },
+        Compute(**flow.config.compute).checkpoint_minutes,
+        notice and Path(notice),
+    )
+
+
+def delete_checkpoints(flow: FlowSpec) -> None:
+    """Remove what was kept of the trainings of a run, once their models are."""
+    try:
+        if checkpoints := training_checkpoints(flow):
+            checkpoints.delete()
+    except OSError as error:
+        print(f"the training checkpoints stay where they are: {error}")
+
+
+class _Bucket:
+    """A store on S3; Metaflow's client brings endpoint, role, and ten attempts each."""
+
+    def __init__(self, url: str):
+        self._url = url
+        self._bucket, _, self._prefix = url.removeprefix("s3://").partition("/")
+        self._client = S3Client().client
+
+    def names(self) -> list[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._key("")
+        )
+        with explained_faults(self._url):
+            return [
+                entry["Key"].removeprefix(self._key(""))
+                for page in pages
+                for entry in page.get("Contents", [])
+            ]
+
+    def write(self, name: str, fill: Callable[[Path], None]) -> None:
+        encryption = S3_SERVER_SIDE_ENCRYPTION
+        more = {"ServerSideEncryption": encryption} if encryption else None
+        with tempfile.TemporaryDirectory() as folder, explained_faults(self._url):
+            path = Path(folder) / "checkpoint"
+            fill(path)
+            self._client.upload_file(str(path), self._bucket, self._key(name), more)
+
+    @contextmanager
+    def read(self, name: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "checkpoint"
+            with explained_faults(f"{self._url}/{name}"):
+                self._client.download_file(self._bucket, self._key(name), str(path))
+            yield path
+
+    def delete(self, name: str) -> None:
+        with explained_faults(self._url):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}"
 
 
 def describe_outcome(metrics: dict, flow: str, run_id: str) -> str:

@@ -132,6 +132,7 @@ def test_its_flow_runs_and_keeps_the_names_of_all_flows(copy, tiny_bert):
 def test_its_own_test_and_those_of_all_flows_pass(copy):
     passes(follow(copy, "tests/test_pay_flow.py"))
     passes(follow(copy, "tests/test_flows.py"))
+    passes(follow(copy, "tests/test_publishing_flows.py"))
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ BAD_INPUT = {
     "a header only": (["--test-data", "header.csv"], "header.csv"),
     "an unknown checkpoint": (["--checkpoint", "./nowhere"], "no such folder"),
     "negative epochs": (["--epochs", "-1"], "expected 0 or more, found -1"),
-    "publishing": (["--push-to", "me/model"], "not part of this version"),
+    "publishing": (["--push-to", "model"], "--push-to model: expected OWNER/NAME"),
 }
 SHARED = set(BAD_INPUT) - {"a missing column", "a header only"}
 

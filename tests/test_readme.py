@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import SAMPLE
 
+from flows import FLOWS
 from ojd_daps_language_models import PROJECT_DIR
 
 README = (PROJECT_DIR / "README.md").read_text(encoding="utf-8")
@@ -20,7 +21,7 @@ COMMANDS = [
     if language == "bash"
     for line in block.replace("\\\n", " ").splitlines()
 ] + re.findall(r"`(python flows/[^`]+)`", README)
-(SNIPPET,) = [block for language, block in BLOCKS if language == "python"]
+SNIPPETS = [block for language, block in BLOCKS if language == "python"]
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +66,17 @@ def test_the_report_opens(typed):
 
 
 def test_the_snippet_uses_the_trained_model(typed):
-    done = typed("-c", SNIPPET)
+    package = ("-m", "ojd_daps_language_models")
+    done = typed(*package, "export", "MLMFlow/latest", "OWNER/MLM")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("'token_str'") == 5
+    done = typed("-c", SNIPPETS[0])
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 5
+
+
+def test_there_are_five_lines_for_each_model():
+    assert len(SNIPPETS) == len(FLOWS)
+    assert all(len(code.replace("\n\n", "\n").splitlines()) <= 5 for code in SNIPPETS)
 
 
 def test_every_other_command_names_what_exists(typed):
