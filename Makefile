@@ -4,6 +4,7 @@
 #   make mlm ARGS="--data adverts.csv --epochs 1"
 #   make mlm CONFIG=configs/production/mlm.yaml
 #   make test ARGS="-k splits"
+#   make image IMAGE=ACCOUNT.dkr.ecr.REGION.amazonaws.com/jobs:1
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -94,6 +95,16 @@ models: $(STAMPS)/.runtime  ## List the models that were published, with run and
 export: $(STAMPS)/.runtime  ## Write what a run publishes: RUN=MLMFlow/latest TO=folder
 	@$(PYTHON) -m $(NAME) export $(RUN) $(TO)
 
+# --- AWS ------------------------------------------------------------------------------
+
+IMAGE ?= $(NAME)
+
+.PHONY: image
+image:  ## Build the image of jobs on AWS Batch, where there is Docker
+	@command -v docker >/dev/null || { echo "Docker is needed to build an image:" \
+		"https://docs.docker.com/engine/install" >&2; exit 1; }
+	docker build --platform linux/amd64 --tag $(IMAGE) .
+
 # --- Checks ---------------------------------------------------------------------------
 
 # Tests of a file stay together, for they share what they prepare.
@@ -108,6 +119,7 @@ test-all: $(STAMPS)/.development  ## Run all tests
 
 lint: $(STAMPS)/.development  ## Check style and format
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
+	$(PYTHON:python=hadolint) Dockerfile
 
 docs: $(STAMPS)/.development  ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict

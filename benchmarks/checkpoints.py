@@ -97,8 +97,9 @@ def measure_cost(arguments: argparse.Namespace) -> None:
             train(prepared, epochs, store, arguments.minutes)
             end = time.perf_counter()
         kept.append(end - start)
-        each += [saved - began for began, saved in saves]
-        shares.append(sum(each[-len(saves) :]) / kept[-1])
+        spent = [saved - began for began, saved in saves]
+        each += spent
+        shares.append(sum(spent) / kept[-1])
         moments = [start, *(began for began, _ in saves), end]
         gaps += [after - before for before, after in pairwise(moments)]
     ratios = [saved / plain - 1 for saved, plain in zip(kept, bare, strict=True)]
@@ -194,8 +195,10 @@ def main() -> None:
     if arguments.folder:
         train_apart(arguments)
         return
-    measure_cost(arguments)
-    kill_often(arguments)
+    if arguments.repetitions:
+        measure_cost(arguments)
+    if arguments.kills:
+        kill_often(arguments)
 
 
 if __name__ == "__main__":

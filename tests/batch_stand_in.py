@@ -8,6 +8,7 @@ are not imitated; what was asked for is kept.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sysconfig
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ojd_daps_language_models import PROJECT_DIR
 
 ARN = "arn:aws:batch:us-east-1:000000000000"
 QUEUE = "gpus"
@@ -86,7 +89,7 @@ class BatchStandIn(ThreadingHTTPServer):
         self.queues = {QUEUE: "ENABLED"}
         self.definitions: dict[str, dict] = {}
         self.image = image
-        self.brought = {"METAFLOW_SKIP_INSTALL_DEPENDENCIES": "1"}
+        self.brought = image_environment()
         self._folder = folder
         self._lock = threading.RLock()
 
@@ -210,7 +213,6 @@ class BatchStandIn(ThreadingHTTPServer):
         return {
             "PATH": f"{self.image.parent}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(job.folder),
-            "LANG": "C.UTF-8",
             "CUDA_VISIBLE_DEVICES": "",
             "AWS_BATCH_JOB_ID": job.id,
             "AWS_BATCH_JOB_ATTEMPT": "1",
@@ -275,6 +277,14 @@ class BatchStandIn(ThreadingHTTPServer):
             self._end(job, "the test is over", signal.SIGKILL)
         self.shutdown()
         self.server_close()
+
+
+def image_environment() -> dict[str, str]:
+    """What the Dockerfile sets, but for the path, which is that of the stand-in."""
+    text = (PROJECT_DIR / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^ENV (.*)", text, re.MULTILINE)
+    values = dict(pair.split("=", 1) for line in lines for pair in line.split())
+    return {name: value for name, value in values.items() if name != "PATH"}
 
 
 class _Handler(BaseHTTPRequestHandler):

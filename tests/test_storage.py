@@ -5,7 +5,11 @@ import pytest
 from s3_stand_in import cut_connection
 
 from ojd_daps_language_models.getters import storage
-from ojd_daps_language_models.getters.storage import list_files, open_file
+from ojd_daps_language_models.getters.storage import (
+    count_bytes,
+    list_files,
+    open_file,
+)
 from ojd_daps_language_models.getters.tables import read_rows
 
 
@@ -48,6 +52,26 @@ def test_files_of_one_name_are_told_apart(tmp_path):
 def test_a_file_with_glob_characters_in_its_name_is_a_file(tmp_path):
     fill(tmp_path, "adverts[1].csv")
     assert names(tmp_path / "adverts[1].csv") == ["adverts[1].csv"]
+
+
+def test_how_much_text_there_is_can_be_told_without_reading_it(tmp_path, s3, hub):
+    fill(tmp_path, "a.csv", "b.jsonl.gz", "x/c.parquet", "x/a.csv", "d[1].csv")
+    one = len("text\nwords\n")
+    keys = [path.relative_to(tmp_path) for path in tmp_path.rglob("*.*")]
+    files = {key.as_posix(): (tmp_path / key).read_bytes() for key in keys}
+    for key, content in files.items():
+        s3.put(f"adverts/{key}", content)
+        s3.put(f"adverts_old/{key}", content)
+    hub.repositories["datasets/owner/adverts"] = files
+    bucket = f"s3://{s3.bucket}/adverts"
+    for place in (str(tmp_path), bucket):
+        assert count_bytes(place) == count_bytes(f"{place}/") == 7 * one
+        assert count_bytes(f"{place}/b.jsonl.gz") == 5 * one
+        assert count_bytes(f"{place}/d[1].csv") == one
+        assert count_bytes(f"{place}/**/*.csv") == 3 * one
+        assert count_bytes(f"{place}/nothing") == 0
+    assert count_bytes("hf://datasets/owner/adverts") == 12 * one
+    assert count_bytes("hf://datasets/owner/adverts/x") == 5 * one
 
 
 @pytest.mark.parametrize(

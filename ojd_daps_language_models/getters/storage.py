@@ -100,8 +100,7 @@ def list_files(path: str, formats: Mapping[str, str] = FORMATS) -> list[File]:
 def count_bytes(path: str) -> int:
     """How much text a path stands for, as an estimate: whatever the format of a file.
 
-    Raises:
-        As `list_files`; but where nothing is there it is nothing.
+    It raises what `list_files` does; but where nothing is there, it is nothing.
     """
     if path.startswith("s3://"):
         sizes = _sizes_on_s3(path)
@@ -109,9 +108,12 @@ def count_bytes(path: str) -> int:
         sizes = _sizes_on_hub(path)
     else:
         place = Path(path).expanduser()
-        pattern = str(place / "*") if place.is_dir() else str(place)
-        found = map(Path, glob.glob(pattern, recursive=True))
-        sizes = {file.name: file.stat().st_size for file in found if file.is_file()}
+        if place.is_dir():
+            found = list(place.iterdir())
+        else:
+            globbed = glob.glob(str(place), recursive=True)
+            found = [place] if place.is_file() else list(map(Path, globbed))
+        sizes = {str(file): file.stat().st_size for file in found if file.is_file()}
     return sum(size * PACKED.get(Path(name).suffix, 1) for name, size in sizes.items())
 
 
