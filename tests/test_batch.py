@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import os
 import re
+import signal
 import subprocess
+import time
 from itertools import pairwise
 
 import pytest
@@ -11,7 +14,15 @@ import yaml
 from batch_stand_in import IMAGE, QUEUE, RECLAIMED, ROLE_ARN
 from s3_stand_in import busy_server
 
-from flows import FLOWS, STEPS, artifacts, errors_of, run_flow, run_id_of
+from flows import (
+    FLOWS,
+    STEPS,
+    artifacts,
+    errors_of,
+    run_flow,
+    run_id_of,
+    start_flow,
+)
 from ojd_daps_language_models import PROJECT_DIR
 
 ROWS = 120  # of each sample
@@ -177,6 +188,22 @@ def test_it_bears_an_s3_that_is_busy_and_resets(batch, s3, start, check, monkeyp
         check(flow, start(flow, "run", *ON_BATCH))
     check_jobs(batch)
     assert server.made > 50
+
+
+@pytest.mark.slow
+def test_a_job_that_outlives_its_terminal_can_be_ended(batch, tmp_path):
+    with open(tmp_path / "said", "w") as said:
+        launcher = start_flow(
+            *("mlm_flow", tmp_path, "run", "--with", "batch"), said=said
+        )
+        while not (batch.jobs and batch.jobs[0].facts["status"] == "RUNNING"):
+            assert launcher.poll() is None, (tmp_path / "said").read_text()
+            time.sleep(0.1)
+        os.killpg(launcher.pid, signal.SIGKILL)
+        launcher.wait()
+    done = run_flow("mlm_flow", tmp_path, "batch", "kill")
+    assert "Killing AWS Batch job" in done.stdout + done.stderr
+    assert "termination" in batch.jobs[0].facts["container"]["reason"]
 
 
 @pytest.mark.slow
