@@ -1,11 +1,15 @@
 """Installs the package, with its YAML files and samples; `flows/` stays outside."""
 
+import tempfile
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "ojd_daps_language_models"
+# In the checkout it would hide the metadata that are installed, and Metaflow's code
+# packages would carry a distribution without a name, at which every job ends.
+EGG_BASE = tempfile.TemporaryDirectory()
 
 
 def read_requirements(name: str) -> list[str]:
@@ -37,4 +41,5 @@ setup(
         ]
     },
     install_requires=read_requirements("requirements.txt"),
+    options={"egg_info": {"egg_base": EGG_BASE.name}},
 )

@@ -17,6 +17,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import math
 import random
 import statistics
 import subprocess
@@ -134,8 +135,8 @@ class Child:
         self.times: dict[int, float] = {}
         self.weights = ""
 
-    def follow(self, until: float | None = None) -> None:
-        """Read what it says; kill it so many seconds after its first step."""
+    def follow(self, until: float = math.inf) -> None:
+        """Read what it says; kill it so many steps after its beginning."""
         for line in self._process.stdout:
             now = time.monotonic()
             word, _, value = line.strip().rpartition(" ")
@@ -143,7 +144,9 @@ class Child:
                 self.last = int(value)
                 self.first = self.last if self.first is None else self.first
                 self.times[self.last] = now
-                if until is not None and now - self.times[self.first] >= until:
+                if self.last > until - 1:
+                    began = self.times.get(self.last - 1, now)
+                    time.sleep((now - began) * (until % 1))
                     self._process.kill()
                     break
             elif word == "weights":
@@ -156,13 +159,12 @@ def kill_often(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole = Child(arguments, folder)
         whole.follow()
-    seconds = whole.times[whole.last] - whole.times[whole.first]
     moments = random.Random(arguments.seed)
     equal, lost = 0, []
     for number in range(1, arguments.kills + 1):
         with tempfile.TemporaryDirectory() as folder:
             killed = Child(arguments, folder)
-            killed.follow(until=moments.uniform(0, seconds))
+            killed.follow(until=moments.uniform(1, whole.last))
             again = Child(arguments, folder)
             again.follow()
         is_equal = again.weights == whole.weights

@@ -44,6 +44,8 @@ def installed(tmp_path_factory) -> Path:
     subprocess.run(
         [*pip, "wheel", *offline, "--wheel-dir", target, checkout], check=True
     )
+    # Metaflow would package them in place of what is installed.
+    assert not list(checkout.glob("*.egg-info"))
     (wheel,) = target.glob("*.whl")
     subprocess.run([*pip, "install", *offline, "--target", target, wheel], check=True)
     return target
