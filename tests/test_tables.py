@@ -199,7 +199,11 @@ LINES = b'{"text": "words"}\n' * 3
     ("name", "content", "message"),
     [
         ("a.csv", b"", "a.csv: an empty file; expected CSV"),
-        ("a.jsonl.gz", gzip.compress(b""), "a.jsonl.gz: an empty file; expected JSON"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b"", mtime=0),
+            "a.jsonl.gz: an empty file; expected JSON",
+        ),
         ("a.parquet", b"", "a.parquet: an empty file; expected Parquet"),
         ("a.csv", b"id,text\n", "a.csv: no rows"),
         ("a.json", b"[]", "a.json: no rows"),
