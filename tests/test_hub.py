@@ -484,7 +484,8 @@ def test_a_model_is_read_back_as_it_was_published(hub, tiny_bert):
 
 
 def test_a_data_set_is_read_back(hub):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     hub.repositories["datasets/tester/adverts"] = {"train.csv": b"text\nwords\n"}
     rows = datasets.load_dataset("tester/adverts", split="train")
     assert rows["text"][0] == "words"
