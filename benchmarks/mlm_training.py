@@ -34,7 +34,12 @@ from transformers import (
 
 from ojd_daps_language_models.getters.checkpoints import get_checkpoint
 from ojd_daps_language_models.getters.storage import sample_path
-from ojd_daps_language_models.preprocessing.packing import encode, load_tokenizer, pack
+from ojd_daps_language_models.preprocessing.packing import (
+    Blocks,
+    count_tokens,
+    encode,
+    load_tokenizer,
+)
 from ojd_daps_language_models.training.fit import has_bf16
 from ojd_daps_language_models.training.masked_lm import (
     MaskedBlocks,
@@ -44,7 +49,7 @@ from ojd_daps_language_models.training.masked_lm import (
 )
 from ojd_daps_language_models.training.masking import vocabulary_of
 
-WIDTH, BATCH = 128, 16
+WIDTH, BATCH, HELD_OUT = 128, 16, 64
 
 
 def ceiling(dtype: torch.dtype, size: int = 2048, seconds: float = 3) -> float:
@@ -97,12 +102,14 @@ def main() -> None:
     random.Random(0).shuffle(texts)
     folder = get_checkpoint("embedded")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    blocks = pack(encode(texts, load_tokenizer(folder)), WIDTH, tokenizer.pad_token_id)
-    held_out = 64
-    blocks = type(blocks)(*(array[: len(blocks.ids) - 1] for array in blocks))
-    train = type(blocks)(*(array[held_out:] for array in blocks))
-    test = type(blocks)(*(array[:held_out] for array in blocks))
-    counts = np.bincount(train.ids.reshape(-1), minlength=len(tokenizer))
+    tokens = encode(texts, load_tokenizer(folder))
+    full = len(tokens.ids) // WIDTH  # blocks; the plain Trainer takes no others
+    test, train = (
+        Blocks(tokens, starts, np.full_like(starts, WIDTH), WIDTH, 0)
+        for starts in np.split(np.arange(full) * WIDTH, [HELD_OUT])
+    )
+    train_ids = train[:].ids
+    counts = count_tokens(train_ids.reshape(-1), len(tokenizer))
     vocabulary = vocabulary_of(tokenizer)
     frozen = MaskedBlocks(test, vocabulary, 0.15, False, 0, frozen_seed=0)
 
@@ -129,7 +136,7 @@ def main() -> None:
                 trainer = MaskedLMTrainer(model, settings, lambda batch: batch, dataset)
             else:
                 collator = DataCollatorForLanguageModeling(tokenizer)
-                trainer = Trainer(model, settings, collator, Plain(train.ids))
+                trainer = Trainer(model, settings, collator, Plain(train_ids))
             trainer.remove_callback(PrinterCallback)
             start = time.perf_counter()
             trainer.train()
@@ -150,7 +157,7 @@ def main() -> None:
     threads = torch.get_num_threads()
     losses = {kind: run(kind, arguments.loss_steps, score=True)[1] for kind in kinds}
 
-    print(f"\n{len(train.ids)} blocks of {WIDTH} tokens, {threads} threads")
+    print(f"\n{len(train)} blocks of {WIDTH} tokens, {threads} threads")
     print(f"{'':12} {'tokens/s':>9} {'ours is':>22} {'loss':>7}")
     for kind in kinds:
         ratios = [a / b for a, b in zip(speeds["ours"], speeds[kind], strict=True)]

@@ -53,7 +53,7 @@ def main() -> None:
         return 0
 
     def ours() -> int:
-        return len(pack(encode(texts, fast_tokenizer), WIDTH, 0).ids)
+        return len(pack(encode(texts, fast_tokenizer), WIDTH, 0)[:].ids)
 
     ways = {
         "concatenating": concatenating,

@@ -86,7 +86,7 @@ def test_adverts_in_one_block_are_read_as_if_alone(model):
     batch = dataset.__getitems__(range(len(dataset)))
     with torch.no_grad():
         packed = model.base_model(**model_inputs(batch)).last_hidden_state
-        for row, owners in enumerate(dataset.blocks.adverts):
+        for row, owners in enumerate(dataset.blocks[:].adverts):
             for owner in set(owners) - {-1}:
                 here = torch.as_tensor(owners == owner)
                 ids = batch["input_ids"][row][here][None]

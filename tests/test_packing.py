@@ -27,7 +27,7 @@ def tokens_of(lengths):
 @given(adverts, widths, st.booleans())
 def test_every_token_is_kept_once_in_order_with_its_advert(lengths, width, separate):
     tokens = tokens_of(lengths)
-    blocks = pack(tokens, width, padding=0, separate=separate)
+    blocks = pack(tokens, width, padding=0, separate=separate)[:]
     real = blocks.adverts >= 0
     assert blocks.ids.shape == blocks.adverts.shape
     assert (blocks.ids[real] == tokens.ids).all()
@@ -36,22 +36,30 @@ def test_every_token_is_kept_once_in_order_with_its_advert(lengths, width, separ
     assert (blocks.adverts[real] == owners).all()
 
 
+@given(adverts, widths, st.booleans(), st.data())
+def test_some_blocks_are_what_they_are_among_all(lengths, width, separate, data):
+    blocks = pack(tokens_of(lengths), width, padding=0, separate=separate)
+    rows = data.draw(st.lists(st.sampled_from(range(len(blocks))))) if blocks else []
+    for some, among_all in zip(blocks[rows], blocks[:], strict=True):
+        assert (some == among_all[rows]).all()
+
+
 @given(adverts, widths)
 def test_packed_blocks_waste_less_than_one_block(lengths, width):
-    blocks = pack(tokens_of(lengths), width, padding=0)
+    blocks = pack(tokens_of(lengths), width, padding=0)[:]
     assert (blocks.adverts < 0).sum() < width
 
 
 @given(adverts, widths)
 def test_separate_blocks_hold_one_advert_each(lengths, width):
-    blocks = pack(tokens_of(lengths), width, padding=0, separate=True)
+    blocks = pack(tokens_of(lengths), width, padding=0, separate=True)[:]
     for row in blocks.adverts:
         assert len(set(row[row >= 0])) == 1
 
 
 @given(adverts, widths)
 def test_positions_count_from_0_in_each_stretch_of_an_advert(lengths, width):
-    blocks = pack(tokens_of(lengths), width, padding=0)
+    blocks = pack(tokens_of(lengths), width, padding=0)[:]
     positions = positions_in_advert(blocks.adverts)
     for owners, row in zip(blocks.adverts, positions, strict=True):
         for owner in set(owners):

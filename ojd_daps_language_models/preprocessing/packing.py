@@ -6,11 +6,13 @@ nothing here needs torch.
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+_COUNTED = 2**22  # tokens at a time: to count them takes eight bytes each
 
 
 class Tokens(NamedTuple):
@@ -40,15 +42,52 @@ class Inputs(NamedTuple):
     truncated: np.ndarray
 
 
-class Blocks(NamedTuple):
-    """Tokens cut into rows of one width.
+class Rows(NamedTuple):
+    """Blocks of tokens.
 
-    ids: shape (blocks, width); the last block is filled up with padding.
+    ids: token numbers and padding, shape (blocks, width).
     adverts: which advert a token belongs to, -1 for padding, shape (blocks, width).
     """
 
     ids: np.ndarray
     adverts: np.ndarray
+
+
+class Blocks:
+    """Tokens in blocks of one width, which are cut when they are asked for: by a slice
+    or by their numbers. So the tokens may be on disk, and are only there.
+
+    Args:
+        tokens: of all adverts.
+        starts: the token that each block begins with, shape (blocks,).
+        sizes: tokens in each block, padding not counted, shape (blocks,).
+        width: of the blocks.
+        padding: number of the token that fills them up.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        starts: np.ndarray,
+        sizes: np.ndarray,
+        width: int,
+        padding: int,
+    ):
+        self.tokens, self.starts, self.sizes = tokens, starts, sizes
+        self._columns, self._padding = np.arange(width), padding
+        self._ends = np.cumsum(tokens.lengths, dtype=np.int64)  # of adverts
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, rows: slice | Sequence[int]) -> Rows:
+        real = self._columns < self.sizes[rows][:, None]
+        places = (self.starts[rows][:, None] + self._columns)[real]
+        ids = np.full(real.shape, self._padding, self.tokens.ids.dtype)
+        ids[real] = self.tokens.ids[places]
+        adverts = np.full(real.shape, -1, np.int32)
+        adverts[real] = np.searchsorted(self._ends, places, side="right")
+        return Rows(ids, adverts)
 
 
 def load_tokenizer(folder: Path):
@@ -115,35 +154,38 @@ def count_truncated(inputs: dict[str, dict]) -> dict[str, int]:
     return {part: int(fields["truncated"].sum()) for part, fields in inputs.items()}
 
 
+def count_tokens(ids: np.ndarray, size: int) -> np.ndarray:
+    """Occurrences of each token number below `size`, shape (size,)."""
+    counts = np.zeros(size, np.int64)
+    for start in range(0, len(ids), _COUNTED):
+        counts += np.bincount(ids[start : start + _COUNTED], minlength=size)
+    return counts
+
+
 def pack(tokens: Tokens, width: int, padding: int, separate: bool = False) -> Blocks:
     """Cut the tokens of all adverts into blocks; no token is dropped.
 
     The adverts follow each other without gaps, and one that does not fit goes on in the
     next block. Which tokens may attend to which is for the model's mask to say, from
-    `Blocks.adverts`. With `separate`, for models that take no such mask, each advert
+    `Rows.adverts`. With `separate`, for models that take no such mask, each advert
     begins a block of its own.
     """
-    starts = np.cumsum(tokens.lengths) - tokens.lengths
-    places = starts
-    if separate:
-        rows = -(-tokens.lengths // width)
-        places = (np.cumsum(rows) - rows) * width
-    to = np.arange(len(tokens.ids)) + np.repeat(places - starts, tokens.lengths)
-    size = -(-(to[-1] + 1) // width) * width if len(to) else 0
-    ids = np.full(size, padding, tokens.ids.dtype)
-    ids[to] = tokens.ids
-    adverts = np.full(size, -1, np.int32)
-    adverts[to] = np.repeat(
-        np.arange(len(tokens.lengths), dtype=np.int32), tokens.lengths
-    )
-    return Blocks(ids.reshape(-1, width), adverts.reshape(-1, width))
+    lengths = np.asarray(tokens.lengths, np.int64)
+    if not separate:
+        lengths = lengths.sum(keepdims=True)
+    rows = -(-lengths // width)
+    # Of each stretch of tokens: how many blocks come before this one.
+    earlier = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
+    starts = np.repeat(np.cumsum(lengths) - lengths, rows) + earlier * width
+    sizes = np.minimum(np.repeat(lengths, rows) - earlier * width, width)
+    return Blocks(tokens, starts, sizes, width, padding)
 
 
 def positions_in_advert(adverts: np.ndarray) -> np.ndarray:
     """Position of each token in its advert's stretch of the block, from 0.
 
     Args:
-        adverts: shape (blocks, width), as in `Blocks`.
+        adverts: shape (blocks, width), as in `Rows`.
     """
     columns = np.arange(adverts.shape[1])
     starts = np.ones(adverts.shape, bool)

@@ -11,6 +11,7 @@ import pandas as pd
 from ojd_daps_language_models.configs import MLMConfig
 from ojd_daps_language_models.preprocessing.packing import (
     Tokens,
+    count_tokens,
     encode,
     load_tokenizer,
     pack,
@@ -140,7 +141,7 @@ def evaluate(
     with tempfile.TemporaryDirectory() as folder:
         after, _ = _load(unpack_folder(model, Path(folder)), tokens, seed)
     hidden["after"] = score_hidden_tokens(after, test, batch_size, bf16)
-    labels = test.blocks.ids[test.frozen.words >= 0]
+    labels = test.blocks[:].ids[test.frozen.words >= 0]
     losses, ranks = unigram_scores(labels, _token_counts(tokens, checkpoint))
     hidden["floor"] = {**hidden["after"], "losses": losses, "ranks": ranks}
 
@@ -242,7 +243,7 @@ def _token_counts(tokens: dict[str, dict], checkpoint: Path) -> np.ndarray:
     from transformers import AutoConfig, AutoTokenizer
 
     size = AutoConfig.from_pretrained(checkpoint).vocab_size
-    counts = np.bincount(tokens["train"]["ids"], minlength=size)
+    counts = count_tokens(tokens["train"]["ids"], size)
     counts[AutoTokenizer.from_pretrained(checkpoint).all_special_ids] = 0
     return counts
 

@@ -106,7 +106,7 @@ class TrainingCheckpoints:
         digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
         for array in arrays:
             digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
         return f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{digest.hexdigest()[:24]}"
 
     def steps(self) -> dict[str, list[int]]:

@@ -15,7 +15,13 @@ from ojd_daps_language_models.training.fit import (
     group_by_length,
     load_quietly,
 )
-from ojd_daps_language_models.training.masking import Vocabulary, mask_words
+from ojd_daps_language_models.training.masking import (
+    Masked,
+    Vocabulary,
+    mask_words,
+)
+
+_AT_ONCE = 4096  # blocks in which words are hidden once and for all
 
 
 def load_masked_lm(
@@ -169,23 +175,24 @@ class MaskedBlocks(torch.utils.data.Dataset):
         )
         self.frozen = None
         if frozen_seed is not None:
-            self.frozen = self._hide(blocks.ids, np.random.default_rng(frozen_seed))
+            self.frozen = self._freeze(np.random.default_rng(frozen_seed))
 
     def __len__(self) -> int:
-        return len(self.blocks.ids)
+        return len(self.blocks)
 
     def lengths(self) -> list[int]:
         """Tokens in each block, padding not counted."""
-        return (self.blocks.adverts >= 0).sum(axis=1).tolist()
+        return self.blocks.sizes.tolist()
 
     def arrays(self) -> list[np.ndarray]:
         """All that batches and their order are made of, but for what is hidden."""
-        return [*self.blocks, *(self.frozen or ())]
+        blocks = self.blocks
+        return [*blocks.tokens, blocks.starts, blocks.sizes, *(self.frozen or ())]
 
     def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
         """A whole batch at once: `places` are those of hidden tokens, as in `head_at`,
         `labels` what stood there, both of shape (masked,)."""
-        ids, adverts = self.blocks.ids[rows], self.blocks.adverts[rows]
+        ids, adverts = self.blocks[rows]
         if self.frozen:
             read, words = self.frozen.ids[rows], self.frozen.words[rows]
         else:  # by what the epoch was seeded with, and by the blocks: see `EpochOrder`
@@ -197,7 +204,7 @@ class MaskedBlocks(torch.utils.data.Dataset):
             read, words = read[:, :width], words[:, :width]
         places = np.flatnonzero(words >= 0)
         batch = {
-            "input_ids": read,
+            "input_ids": read.astype(np.int64),
             "adverts": adverts,
             "places": places,
             "labels": ids.reshape(-1)[places].astype(np.int64),
@@ -206,6 +213,18 @@ class MaskedBlocks(torch.utils.data.Dataset):
             positions = positions_in_advert(adverts) + self.first_position
             batch["position_ids"] = positions
         return {name: torch.as_tensor(values) for name, values in batch.items()}
+
+    def _freeze(self, rng: np.random.Generator) -> Masked:
+        """Hide words once, some blocks at a time; what is kept takes little room."""
+        read, words, count = [], [], 0
+        for start in range(0, max(len(self.blocks), 1), _AT_ONCE):
+            ids = self.blocks[start : start + _AT_ONCE].ids
+            hidden = self._hide(ids, rng)
+            read.append(hidden.ids.astype(ids.dtype))
+            words.append(np.where(hidden.words < 0, -1, hidden.words + count))
+            words[-1] = words[-1].astype(np.int32)
+            count += hidden.words.max(initial=-1) + 1
+        return Masked(np.concatenate(read), np.concatenate(words))
 
 
 class MaskedLMTrainer(Trainer):
@@ -259,7 +278,7 @@ def score_hidden_tokens(
             logits = model(**model_inputs(batch)).logits[0].float()
         right = logits.gather(1, batch["labels"][:, None])
         words = dataset.frozen.words[rows]
-        scores["adverts"].append(dataset.blocks.adverts[rows][words >= 0])
+        scores["adverts"].append(dataset.blocks[rows].adverts[words >= 0])
         scores["words"].append(words[words >= 0])
         scores["losses"].append((logits.logsumexp(1) - right[:, 0]).cpu().numpy())
         scores["ranks"].append((logits > right).sum(1).cpu().numpy())
