@@ -56,6 +56,7 @@ from ojd_daps_language_models.preprocessing.packing import count_truncated
 from ojd_daps_language_models.publishing.publish import check_publishing, publish
 from ojd_daps_language_models.resume import launch
 from ojd_daps_language_models.tasks import company_descriptions
+from ojd_daps_language_models.training.processes import train_in_processes
 
 
 @MachineChoosesEngine
@@ -170,13 +171,15 @@ class CompanyDescriptionsFlow(FlowSpec):
         """Train for each seed, and choose epoch and threshold by validation."""
         check_gpu(self.config.compute.gpu)
         folder = get_checkpoint(self.origin, self.revision)
-        models, self.thresholds, self.training_log = company_descriptions.train(
+        models, self.thresholds, self.training_log = train_in_processes(
+            company_descriptions.train,
             self.tokens,
             self.sentences,
             folder,
             self.config,
             self.epochs,
             self.all_seeds,
+            compute=self.config.compute,
             on_row=live_curves(current.card, LOSS),
             checkpoints=training_checkpoints(self),
         )

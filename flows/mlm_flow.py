@@ -56,6 +56,7 @@ from ojd_daps_language_models.publishing.publish import (
 )
 from ojd_daps_language_models.resume import launch
 from ojd_daps_language_models.tasks import mlm
+from ojd_daps_language_models.training.processes import train_in_processes
 
 
 @MachineChoosesEngine
@@ -161,12 +162,14 @@ class MLMFlow(FlowSpec):
         """Train, and keep the epoch that is best on validation."""
         check_gpu(self.config.compute.gpu)
         folder = get_checkpoint(self.origin, self.revision)
-        self.model, self.training_log = mlm.train(
+        self.model, self.training_log = train_in_processes(
+            mlm.train,
             self.tokens,
             folder,
             self.config,
             self.epochs,
             self.seed,
+            compute=self.config.compute,
             on_row=live_curves(current.card, LOSS),
             checkpoints=training_checkpoints(self),
         )

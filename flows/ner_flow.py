@@ -58,6 +58,7 @@ from ojd_daps_language_models.publishing.publish import (
 )
 from ojd_daps_language_models.resume import launch
 from ojd_daps_language_models.tasks import ner
+from ojd_daps_language_models.training.processes import train_in_processes
 
 
 @MachineChoosesEngine
@@ -175,7 +176,8 @@ class NERFlow(FlowSpec):
         """Train for each label set and seed, and choose the epoch by validation."""
         check_gpu(self.config.compute.gpu)
         folder = get_checkpoint(self.origin, self.revision)
-        models, self.training_log = ner.train(
+        models, self.training_log = train_in_processes(
+            ner.train,
             self.tokens,
             self.texts,
             self.labels,
@@ -183,6 +185,7 @@ class NERFlow(FlowSpec):
             self.config,
             self.epochs,
             self.all_seeds,
+            compute=self.config.compute,
             on_row=live_curves(current.card, LOSS),
             checkpoints=training_checkpoints(self),
         )

@@ -54,6 +54,7 @@ from ojd_daps_language_models.preprocessing.packing import count_truncated
 from ojd_daps_language_models.publishing.publish import check_publishing, publish
 from ojd_daps_language_models.resume import launch
 from ojd_daps_language_models.tasks import nsp
+from ojd_daps_language_models.training.processes import train_in_processes
 
 
 @MachineChoosesEngine
@@ -165,13 +166,15 @@ class NSPFlow(FlowSpec):
         """Train for each seed, and keep the epoch that is best on validation."""
         check_gpu(self.config.compute.gpu)
         folder = get_checkpoint(self.origin, self.revision)
-        models, self.training_log = nsp.train(
+        models, self.training_log = train_in_processes(
+            nsp.train,
             self.tokens,
             self.pairs,
             folder,
             self.config,
             self.epochs,
             self.all_seeds,
+            compute=self.config.compute,
             on_row=live_curves(current.card, LOSS),
             checkpoints=training_checkpoints(self),
         )

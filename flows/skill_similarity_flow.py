@@ -60,6 +60,7 @@ from ojd_daps_language_models.preflight import asked_of, check_gpu, check_machin
 from ojd_daps_language_models.publishing.publish import check_publishing, publish
 from ojd_daps_language_models.resume import launch
 from ojd_daps_language_models.tasks import skill_similarity
+from ojd_daps_language_models.training.processes import train_in_processes
 
 
 @MachineChoosesEngine
@@ -184,7 +185,8 @@ class SkillSimilarityFlow(FlowSpec):
         """Train for each seed, and choose the epoch by validation."""
         check_gpu(self.config.compute.gpu)
         folder = get_checkpoint(self.origin, self.revision)
-        models, self.training_log = skill_similarity.train(
+        models, self.training_log = train_in_processes(
+            skill_similarity.train,
             self.tokens,
             self.queries,
             self.related,
@@ -192,6 +194,7 @@ class SkillSimilarityFlow(FlowSpec):
             self.config,
             self.epochs,
             self.all_seeds,
+            compute=self.config.compute,
             on_row=live_curves(current.card, LOSS),
             checkpoints=training_checkpoints(self),
         )

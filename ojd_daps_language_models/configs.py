@@ -312,7 +312,7 @@ class Training(Section):
     epochs: Annotated[int, Field(ge=0)] = Field(
         3, description="passes over the training part; 0 only scores the checkpoint"
     )
-    batch_size: Count = Field(32, description="blocks per step and device")
+    batch_size: Count = Field(32, description="blocks per step and process")
     accumulation: Count = Field(1, description="batches per optimiser step")
     learning_rate: Portion = Field(5e-5, description="peak of the schedule")
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -361,7 +361,7 @@ class Pairs(Section):
 class FineTuning(Training):
     """Hyper-parameters of what starts from an encoder that knows its language."""
 
-    batch_size: Count = Field(16, description="sentences or pairs per step and device")
+    batch_size: Count = Field(16, description="sentences or pairs per step and process")
     max_length: Annotated[int, Field(ge=8, le=8192)] = Field(
         128, description="tokens that the model reads; what is longer is cut, counted"
     )
@@ -433,7 +433,8 @@ class SkillTraining(FineTuning):
     """Hyper-parameters of the bi-encoder."""
 
     batch_size: Annotated[int, Field(ge=2)] = Field(
-        256, description="pairs per step: the others of a batch are the negatives"
+        256,
+        description="pairs per step and process; the others of a batch are negatives",
     )
     temperature: Portion = Field(
         0.05, description="cosines are divided by it in the loss"
@@ -494,7 +495,10 @@ class SkillEvaluation(Evaluation):
 class Compute(Section):
     """What the train step asks of AWS Batch or Kubernetes, and how often it saves."""
 
-    gpu: Annotated[int, Field(ge=0, le=1)] = Field(1, description="GPUs, 0 or 1")
+    gpu: Annotated[int, Field(ge=0)] = Field(1, description="GPUs of one machine")
+    processes: Count | None = Field(
+        None, description="that train together; null: one for each GPU"
+    )
     cpu: Count = Field(8, description="virtual CPUs")
     memory: Count = Field(32_000, description="MB")
     shared_memory: Count = Field(

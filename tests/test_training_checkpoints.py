@@ -59,13 +59,13 @@ EPOCHS, SEED = 3, 7
 
 def train_masked_lm(folder, log, checkpoints, apart=True, epochs=EPOCHS, **settings):
     model, _ = load_masked_lm(folder, 0, count_tokens=None)
-    set_dropout(model, 0.1)
+    config = MLMTraining(learning_rate=2e-3, **SETTINGS | settings)
+    set_dropout(model, config.dropout)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = encode(sample_texts()[:8], load_tokenizer(folder))
     blocks = pack(tokens, 64, tokenizer.pad_token_id, separate=not apart)
     more = vocabulary_of(tokenizer), 0.15, True, 0 if apart else None
     train, validation = (MaskedBlocks(blocks, *more, seed) for seed in (None, 0))
-    config = MLMTraining(learning_rate=2e-3, **SETTINGS | settings)
     run_training(
         MaskedLMTrainer,
         model,

@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer.modules import (
     Transformer,
 )
 from torch.nn.functional import cross_entropy, normalize
-from transformers import AutoModel, Trainer, set_seed
+from transformers import AutoModel, set_seed
 from transformers.utils import logging
 
 from ojd_daps_language_models.archive import pack_folder, unpack_folder
@@ -23,6 +23,7 @@ from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.classification import Sequences
 from ojd_daps_language_models.training.fit import (
     EpochOrder,
+    SharingTrainer,
     TrainingLog,
     run_training,
     set_dropout,
@@ -140,7 +141,7 @@ class RankingLoss(torch.nn.Module):
         return (cross_entropy(cosines, right) + cross_entropy(cosines.T, right)) / 2
 
 
-class BiEncoderTrainer(Trainer):
+class BiEncoderTrainer(SharingTrainer):
     """A Trainer on `TextPairs`.
 
     The one of sentence-transformers tokenizes each text anew in each epoch, pads
@@ -150,8 +151,6 @@ class BiEncoderTrainer(Trainer):
         loss: `RankingLoss`, or CoSENTLoss where pairs have scores.
         measure: name and function of the model that chooses the epoch.
     """
-
-    loss_is_scaled_for_ga = False
 
     def __init__(self, *args, loss: torch.nn.Module, measure: tuple, **kwargs):
         super().__init__(*args, **kwargs)

@@ -13,7 +13,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
-    Trainer,
     set_seed,
 )
 
@@ -23,11 +22,13 @@ from ojd_daps_language_models.preprocessing.packing import Inputs
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.fit import (
     EpochOrder,
+    SharingTrainer,
     TrainingLog,
     group_by_length,
     load_quietly,
     run_training,
     set_dropout,
+    size_of_step,
     uses_bf16,
 )
 
@@ -206,14 +207,12 @@ class TwinSampler(torch.utils.data.Sampler):
         )
 
 
-class SequenceTrainer(Trainer):
+class SequenceTrainer(SharingTrainer):
     """A Trainer on `Sequences`, with batches of like lengths.
 
     Args:
         class_weights: of each class in the training loss, shape (classes,).
     """
-
-    loss_is_scaled_for_ga = False
 
     def __init__(self, *args, class_weights: torch.Tensor | None = None, **kwargs):
         super().__init__(*args, **kwargs)
@@ -236,7 +235,7 @@ class SequenceTrainer(Trainer):
         dataset = train_dataset or self.train_dataset
         sampler = group_by_length(self.args, dataset.lengths())
         if dataset.twins is not None:
-            size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            size = size_of_step(self.args)
             sampler = TwinSampler(dataset.lengths(), dataset.twins, size)
         return EpochOrder(sampler, self.args.seed)
 

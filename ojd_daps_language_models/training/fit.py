@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -22,6 +23,7 @@ from transformers.utils import logging
 from ojd_daps_language_models.configs import Training
 from ojd_daps_language_models.progress import progress_bar
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
+from ojd_daps_language_models.training.collective import count, rank, take_from_first
 from ojd_daps_language_models.training.saving import train_with_checkpoints
 
 
@@ -75,10 +77,13 @@ def group_by_length(
     arguments: TrainingArguments, lengths: list[int]
 ) -> LengthGroupedSampler:
     """Batches of inputs of like lengths, in random order, so that little is padded."""
-    return LengthGroupedSampler(
-        arguments.train_batch_size * arguments.gradient_accumulation_steps,
-        lengths=lengths,
-    )
+    return LengthGroupedSampler(size_of_step(arguments), lengths=lengths)
+
+
+def size_of_step(arguments: TrainingArguments) -> int:
+    """Inputs of an optimiser step, in all batches and processes."""
+    batches = arguments.gradient_accumulation_steps * arguments.world_size
+    return arguments.train_batch_size * batches
 
 
 class EpochOrder(torch.utils.data.Sampler):
@@ -106,6 +111,80 @@ class EpochOrder(torch.utils.data.Sampler):
         seeds = np.random.SeedSequence([self._seed, self._epoch])
         set_seed(int(seeds.generate_state(1)[0]))
         return iter(self._sampler)
+
+
+class SharedBatches(torch.utils.data.BatchSampler):
+    """The batches of one process, where several read each input of an epoch once.
+
+    As many come at once as there are processes, so that each step reads what as many
+    batches of one process would. The last ones are shorter, and alike to within one
+    input; inputs too few for them make the ones before longer.
+
+    Args:
+        sampler: draws the same in each process.
+        batch_size: inputs.
+        number: of this process, from 0.
+        processes: how many there are.
+
+    Raises:
+        ValueError: there are fewer inputs than processes.
+    """
+
+    def __init__(
+        self,
+        sampler: torch.utils.data.Sampler,
+        batch_size: int,
+        number: int,
+        processes: int,
+    ):
+        super().__init__(sampler, batch_size, drop_last=False)
+        self._number, self._processes = number, processes
+        if len(sampler) < processes:
+            raise ValueError(
+                f"{len(sampler)} inputs to train on, found by {processes} processes; "
+                "expected one for each at least"
+            )
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.sampler), self.batch_size * self._processes)
+        return whole + (rest >= self._processes or not whole)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.fromiter(self.sampler, np.int64, len(self.sampler))
+        size = self.batch_size * self._processes
+        for rows in np.split(order, range(size, len(self) * size, size)):
+            yield np.array_split(rows, self._processes)[self._number].tolist()
+
+
+class SharingTrainer(Trainer):
+    """A Trainer whose processes, if there are several, share each epoch.
+
+    Gradients are averaged over them, so that N processes take the steps of one that
+    accumulates N times as many batches. That of accelerate would fill the last batches
+    up with inputs that were read before.
+    """
+
+    loss_is_scaled_for_ga = False
+
+    def get_train_dataloader(self):
+        if count() == 1:
+            return super().get_train_dataloader()
+        batches = SharedBatches(
+            self._get_train_sampler(), self._train_batch_size, rank(), count()
+        )
+        loader = torch.utils.data.DataLoader(
+            self.train_dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return prepare_data_loader(
+            loader,
+            self.args.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+        )
 
 
 def set_dropout(model: torch.nn.Module, share: float | None) -> None:
@@ -154,7 +233,8 @@ def training_arguments(
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    # DataParallel would scatter places and labels as if they were rows of the batch.
+    # DataParallel would scatter places and labels as if they were rows of the batch;
+    # several GPUs are for several processes: see `training.processes`.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
@@ -167,6 +247,10 @@ LOGGED = {
     "eval_mrr": "validation_mrr",
     "eval_spearman": "validation_spearman",
 }
+
+
+def _ignore(rows: list[dict], steps: int) -> None:
+    """What is done with rows that nobody wants."""
 
 
 class TrainingLog(TrainerCallback):
@@ -190,7 +274,7 @@ class TrainingLog(TrainerCallback):
         self.rows: list[dict] = [] if rows is None else rows
         self.marks = marks
         self._first = len(self.rows)
-        self._on_row = on_row or (lambda rows, steps: None)
+        self._on_row = on_row or _ignore
         self._before = 0.0  # seconds that the training took until it was cut off
 
     @property
@@ -236,7 +320,7 @@ class TrainingLog(TrainerCallback):
 
 
 def run_training(
-    trainer_class: Callable[..., Trainer],
+    trainer_class: Callable[..., SharingTrainer],
     model: torch.nn.Module,
     config: Training,
     epochs: int,
@@ -267,6 +351,7 @@ def run_training(
         trainer.remove_callback(PrinterCallback)  # the log has its own lines
         if checkpoints is None:
             trainer.train()
+            take_from_first(model)
             return
         key = checkpoints.key(
             log.name,
@@ -276,8 +361,10 @@ def run_training(
             marks=log.marks,
             epochs=epochs,
             seed=seed,
+            processes=count(),
         )
         train_with_checkpoints(trainer, log, checkpoints, key)
+        take_from_first(model)  # which alone kept the best epoch
 
 
 def _as_it_is(batch):

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForMaskedLM, PreTrainedModel, Trainer
+from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from ojd_daps_language_models.preprocessing.packing import Blocks, positions_in_advert
 from ojd_daps_language_models.training.fit import (
     EpochOrder,
+    SharingTrainer,
     group_by_length,
     load_quietly,
 )
@@ -227,10 +228,8 @@ class MaskedBlocks(torch.utils.data.Dataset):
         return Masked(np.concatenate(read), np.concatenate(words))
 
 
-class MaskedLMTrainer(Trainer):
+class MaskedLMTrainer(SharingTrainer):
     """A Trainer whose loss, the mean over hidden tokens, needs no other logits."""
-
-    loss_is_scaled_for_ga = False
 
     def compute_loss(
         self, model, inputs, return_outputs=False, num_items_in_batch=None

@@ -21,12 +21,19 @@ from ojd_daps_language_models.training.checkpoints import (
     TrainingCheckpoints,
     checkpoint_name,
 )
+from ojd_daps_language_models.training.collective import (
+    any_of,
+    from_first,
+    gather,
+    rank,
+    wait_for_all,
+)
+from ojd_daps_language_models.training.processes import STOPPED
 from ojd_daps_language_models.training.states import State, read_state, save_state
 
 KEPT = 2  # checkpoints of a training
 COST = 0.025  # share of the time of a training that saving may take
 FIRST_SPEED = 300e6  # bytes per second, believed until a checkpoint was timed
-STOPPED = 128 + signal.SIGTERM  # exit status, as shells have it
 
 
 def train_with_checkpoints(
@@ -58,7 +65,8 @@ class Saver(TrainerCallback):
     """Keep the last checkpoints of a training.
 
     One is due after each evaluation and after some minutes, where all of them together
-    then take no more than `COST` of the time.
+    then take no more than `COST` of the time. Where several processes train, all go on
+    from the same step, and what one of them wants to save for, the first one saves.
 
     Args:
         trainer: that this is a callback of.
@@ -71,6 +79,7 @@ class Saver(TrainerCallback):
         self, trainer: Trainer, log: Any, checkpoints: TrainingCheckpoints, key: str
     ):
         self.is_stopping = False
+        self._all_stop = False  # as agreed with the other processes
         self._trainer, self._log, self._key = trainer, log, key
         self._checkpoints, self._notice = checkpoints, checkpoints.notice
         self._saved: list[int] = []  # steps
@@ -118,7 +127,7 @@ class Saver(TrainerCallback):
             )
             kwargs["lr_scheduler"].load_state_dict(rest["scheduler"])
         # What was not logged yet, so that the next mean is over all of its steps.
-        self._trainer._tr_loss += rest["loss"]
+        self._trainer._tr_loss += rest["losses"][rank()]
         self._trainer._globalstep_last_logged = rest["logged"]
         self._cost = rest["cost"]
         if rest["is_scored"]:
@@ -161,12 +170,23 @@ class Saver(TrainerCallback):
             self._save(state)
 
     def _is_urgent(self) -> bool:
-        return self.is_stopping or bool(self._notice and self._notice.exists())
+        return self._agree(self._is_noticed())
 
     def _is_due(self, wait: float) -> bool:
         """Whether to save now; `wait` seconds after the last time, if not urgent."""
-        if self._is_urgent():
-            return True
+        return self._agree(self._is_noticed() or self._is_affordable(wait))
+
+    def _agree(self, is_due: bool) -> bool:
+        """Whether any process has to save."""
+        self._all_stop, is_due = any_of(self.is_stopping, is_due)
+        return self._all_stop or is_due
+
+    def _is_noticed(self) -> bool:
+        return bool(self._notice and self._notice.exists())
+
+    def _is_affordable(self, wait: float) -> bool:
+        if rank():  # by the clock of the first process
+            return False
         now = time.monotonic()
         if now - self._last < wait:
             return False
@@ -180,38 +200,46 @@ class Saver(TrainerCallback):
     def _save(self, state: TrainerState) -> None:
         """Save, and end the process if that was asked for."""
         start = time.monotonic()
+        own = gather((self._trainer._tr_loss.item(), _generators()))
+        if not rank():
+            self._write(state, *zip(*own, strict=True))
+        wait_for_all()
+        self._last = time.monotonic()
+        self._cost = self._last - start
+        self._spent += self._cost
+        last = self._saved[-1] if self._saved else 0
+        if self._all_stop:
+            print(
+                f"stopped by SIGTERM: {self._log.name} goes on from step {last} of "
+                f"{state.max_steps} when the run is resumed or tried again"
+            )
+            raise SystemExit(STOPPED)
+        if self._is_noticed():
+            print(f"the machine is about to be taken away; saved: step {last}")
+            self._notice = None
+
+    def _write(self, state: TrainerState, losses, generators) -> None:
         store, step = self._checkpoints.store, state.global_step
         try:
             if step:
-                save_state(store, self._name(step), self._state(state))
+                content = self._state(state, losses, generators)
+                save_state(store, self._name(step), content)
                 self._saved = [*(s for s in self._saved if s != step), step]
             while len(self._saved) > KEPT:
                 store.delete(self._name(self._saved.pop(0)))
         except OSError as error:
             # Training goes well without: only to lose the machine costs more now.
             print(f"checkpoint of step {step}: {error}")
-        self._last = time.monotonic()
-        self._cost = self._last - start
-        self._spent += self._cost
-        last = self._saved[-1] if self._saved else 0
-        if self.is_stopping:
-            print(
-                f"stopped by SIGTERM: {self._log.name} goes on from step {last} of "
-                f"{state.max_steps} when the run is resumed or tried again"
-            )
-            raise SystemExit(STOPPED)
-        if self._notice and self._notice.exists():
-            print(f"the machine is about to be taken away; saved: step {last}")
-            self._notice = None
 
-    def _state(self, state: TrainerState) -> State:
+    def _state(self, state: TrainerState, losses, generators) -> State:
+        """All that is to be saved; `losses` and `generators` are of each process."""
         trainer, step = self._trainer, state.global_step
         is_scored = not self._ends_epoch(state) or self._scored == step
         tensors = _named("model.", trainer.model.state_dict())
         rest = {
             "state": dataclasses.asdict(state),
             "log": self._log.state(),
-            "loss": trainer._tr_loss.item(),
+            "losses": losses,
             "logged": trainer._globalstep_last_logged,
             "is_scored": is_scored,
             "cost": self._cost,
@@ -223,13 +251,22 @@ class Saver(TrainerCallback):
             optimizer = trainer.optimizer.state_dict()
             for number, values in optimizer["state"].items():
                 tensors |= _named(f"optimizer.{number}.", values)
-            tensors |= _named("generator.", _generators())
+            for number, found in enumerate(generators):
+                tensors |= _named(f"generator.{number}.", found)
             rest["optimizer"] = optimizer["param_groups"]
             rest["scheduler"] = trainer.lr_scheduler.state_dict()
         return State(tensors, rest)
 
     def _newest(self) -> State | None:
-        """The last state that is whole; says so where one is not."""
+        """The last state that is whole, as the first process found it."""
+        found = None if rank() else self._read_newest()
+        step = from_first(found and found.rest["state"]["global_step"])
+        if rank() and step is not None:
+            found = read_state(self._checkpoints.store, self._name(step))
+        return found
+
+    def _read_newest(self) -> State | None:
+        """Says so where one is not whole."""
         for step in reversed(self._saved):
             try:
                 return read_state(self._checkpoints.store, self._name(step))
@@ -275,9 +312,10 @@ def _generators() -> dict[str, torch.Tensor]:
 
 
 def _set_generators(tensors: dict[str, torch.Tensor]) -> None:
-    torch.set_rng_state(tensors["generator.cpu"])
-    if torch.cuda.is_available() and "generator.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["generator.cuda"])
+    own = _part(tensors, f"generator.{rank()}.")
+    torch.set_rng_state(own["cpu"])
+    if torch.cuda.is_available() and "cuda" in own:
+        torch.cuda.set_rng_state(own["cuda"])
 
 
 def _join_optimizer(
