@@ -9,6 +9,7 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "ojd_daps_language_models"
+TASKS = ROOT / PACKAGE / "tasks"
 SCORES = ROOT / "docs" / "sample_scores.json"  # written by sample_scores.py
 MARKER = "<!-- sample scores -->"
 LAST = ("before", "after", "change", "gain")  # columns; floors stand before them
@@ -31,7 +32,7 @@ def _modules() -> dict[str, list[str]]:
 def on_config(config):
     """Add the generated pages to the navigation.
 
-    A flow without scores is a warning, which `--strict` does not let pass.
+    A task without scores is a warning, which `--strict` does not let pass.
     """
     for section, names in _modules().items():
         if names:
@@ -39,8 +40,7 @@ def on_config(config):
                 {name.removeprefix(f"{PACKAGE}."): f"api/{name}.md"} for name in names
             ]
             config.nav.append({section: pages})
-    for flow in _modules()["Flows"]:
-        task = flow.removesuffix("_flow")
+    for task in sorted(path.stem for path in TASKS.glob("[a-z]*.py")):
         if task not in _sample_scores():
             logger.warning(f"{SCORES.name}: no '{task}'; `make scores` runs its flow")
     return config

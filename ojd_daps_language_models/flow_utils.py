@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
@@ -39,6 +40,7 @@ from ojd_daps_language_models.getters.runs import DESCRIBED_BY, describe_run, ta
 from ojd_daps_language_models.getters.storage import explained_faults
 from ojd_daps_language_models.preflight import asked_of, check_launch
 from ojd_daps_language_models.training.checkpoints import Folder, TrainingCheckpoints
+from ojd_daps_language_models.training.processes import Cluster
 
 LIBRARIES = (
     "metaflow",
@@ -54,6 +56,9 @@ LIBRARIES = (
 # Threads of torch that wait by spinning make training up to twenty times slower as soon
 # as the machine does anything else. OpenMP reads this when torch is imported.
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+# Of the first machine of several; each run has one of its own, which all can tell.
+PORTS = range(20_000, 30_000)
 
 TAG_LENGTH = 200  # characters; Metaflow refuses more than 500
 
@@ -223,6 +228,32 @@ def training_checkpoints(flow: FlowSpec) -> TrainingCheckpoints | None:
         },
         Compute(**flow.config.compute).checkpoint_minutes,
         notice and Path(notice),
+    )
+
+
+def costs_of_all(costs: list[dict], step: str) -> dict:
+    """Costs of a run whose step ran on several machines at once.
+
+    Args:
+        costs: as each of them has them, the first one's first.
+    """
+    own = [each[step] for each in costs]
+    energy = [each["energy_kwh"] for each in own]
+    together = own[0] | {
+        "hardware": f"{len(own)} machines, the first of which is: {own[0]['hardware']}",
+        "energy_kwh": None if None in energy else sum(energy),
+    }
+    return costs[0] | {step: together}
+
+
+def cluster_of_step() -> Cluster:
+    """The machines of a step with `@parallel`."""
+    run = f"{current.flow_name}/{current.run_id}"
+    return Cluster(
+        machines=current.parallel.num_nodes,
+        number=current.parallel.node_index,
+        address=current.parallel.main_ip,
+        port=PORTS.start + zlib.crc32(run.encode()) % len(PORTS),
     )
 
 

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from itertools import zip_longest
+from pathlib import Path
 from types import resolve_bases
 
 from metaflow import FlowSpec, Parameter, current
@@ -32,6 +33,10 @@ def launch(flow: type[FlowSpec]) -> None:
         sys.exit(f"    Stopped:\n    {error}")
     if {"run", "resume"} & set(sys.argv):
         os.environ[RESUMED_BY] = resumed_by(sys.argv)
+    # Metaflow lets `python` run what `@parallel` adds to a task on this machine.
+    os.environ["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
     try:
         flow()
     except SystemExit as stop:

@@ -9,10 +9,12 @@ import sys
 from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.cards.alive import INCOMPLETE
 
+PACKAGE = PROJECT_DIR / "ojd_daps_language_models"
 STEPS = ["start", "load", "tokenize", "train", "evaluate", "push_to_hub", "end"]
-FLOWS = {  # file in flows/ -> class
+FLOWS = {  # of tasks, which are those that tasks/ has: file in flows/ -> class
     path.stem: re.search(r"^class (\w+)\(FlowSpec\)", path.read_text(), re.M)[1]
     for path in sorted(PROJECT_DIR.glob("flows/*_flow.py"))
+    if (PACKAGE / "tasks" / f"{path.stem.removesuffix('_flow')}.py").exists()
 }
 
 
@@ -60,10 +62,11 @@ def _command(flow, home, arguments) -> dict:
 
 def artifacts(flow, home, done) -> dict:
     """The artifacts of a run, read by Metaflow's client in a process of its own."""
+    name = re.search(r"executing (\w+)", done.stdout + done.stderr)[1]
     code = (
         "import sys, pickle, metaflow\n"
         "metaflow.namespace(None)\n"
-        f"run = metaflow.Run('{FLOWS[flow]}/{run_id_of(done)}')\n"
+        f"run = metaflow.Run('{name}/{run_id_of(done)}')\n"
         "task = run['push_to_hub'].task\n"
         "names = {artifact.id for artifact in task} - {'config', 'name'}\n"
         "pickle.dump({n: task[n].data for n in names}, sys.stdout.buffer)"

@@ -33,13 +33,18 @@ def split_run(run: str) -> tuple[str, str]:
 
 
 def task_of(flow: str) -> str:
-    """The name of a task in files: `skill_similarity` of `SkillSimilarityFlow`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", flow.removesuffix("Flow")).lower()
+    """The name of a task in files: `skill_similarity` of `SkillSimilarityFlow`, `mlm`
+    of `MLMFlow` and of `DistributedMLMFlow`."""
+    return _in_files(flow).removeprefix("distributed_")
 
 
 def flow_file(flow: str) -> str:
     """Where a flow stands in the repository: `flows/mlm_flow.py` of `MLMFlow`."""
-    return f"flows/{task_of(flow)}_flow.py"
+    return f"flows/{_in_files(flow)}_flow.py"
+
+
+def _in_files(flow: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", flow.removesuffix("Flow")).lower()
 
 
 def check_origin(flow: str, run_id: str, parameters: dict[str, str]) -> None:

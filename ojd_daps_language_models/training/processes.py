@@ -59,7 +59,7 @@ def train_in_processes(
         What `train` returned in the first process of this machine.
 
     Raises:
-        RuntimeError: a process failed, with its traceback, or was killed.
+        RuntimeError: a process failed, and its traceback was printed, or was killed.
         SystemExit: after SIGTERM.
     """
     count = _count(compute)
@@ -117,7 +117,7 @@ def _joined(
     """Meet the other processes, of all machines."""
     import torch
 
-    machines, number = cluster[:2] if cluster else (1, 0)
+    machines, number, address, port = cluster or Cluster(1, 0, "127.0.0.1", 0)
     rank, world = number * count + place, count * machines
     threads = max(1, torch.get_num_threads() // count)
     torch.set_num_threads(threads)
@@ -127,6 +127,8 @@ def _joined(
         "LOCAL_RANK": str(place),
         "WORLD_SIZE": str(world),
         "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": str(threads),
     }
     backend = "gloo"
@@ -162,9 +164,11 @@ def _follow(context, receiver, on_row, passed: list[int]) -> Any:
     except (ProcessExitedException, ProcessRaisedException) as error:
         if passed:
             raise SystemExit(STOPPED) from None
-        killed = getattr(error, "signal_name", None) == "SIGKILL"
-        hint = "; perhaps the memory of the machine was full" if killed else ""
-        raise RuntimeError(f"one of several processes: {error}{hint}") from None
+        print(error)  # with the traceback
+        reason = str(error).strip().splitlines()[-1]
+        if getattr(error, "signal_name", None) == "SIGKILL":
+            reason += "; perhaps the memory of the machine was full"
+        raise RuntimeError(f"one of several processes: {reason}") from None
 
 
 @contextmanager

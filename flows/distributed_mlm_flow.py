@@ -1,0 +1,89 @@
+"""Adapt a language model to job adverts on several machines at once.
+
+python flows/distributed_mlm_flow.py run --nodes 4 --with batch
+"""
+
+from metaflow import (
+    Parameter,
+    batch,
+    card,
+    config_expr,
+    current,
+    environment,
+    parallel,
+    step,
+)
+from mlm_flow import MLMFlow
+
+from ojd_daps_language_models.cards.components import live_curves
+from ojd_daps_language_models.cards.mlm import LOSS
+from ojd_daps_language_models.flow_utils import (
+    PATIENT_THREADS,
+    MachineChoosesEngine,
+    cluster_of_step,
+    costs_of_all,
+    measured,
+    training_checkpoints,
+)
+from ojd_daps_language_models.getters.checkpoints import get_checkpoint
+from ojd_daps_language_models.preflight import check_gpu
+from ojd_daps_language_models.resume import launch
+from ojd_daps_language_models.tasks import mlm
+from ojd_daps_language_models.training.processes import train_in_processes
+
+
+@MachineChoosesEngine
+class DistributedMLMFlow(MLMFlow):
+    """Masked language modelling on several machines."""
+
+    nodes = Parameter("nodes", default=2, type=int, help="machines that train together")
+
+    @measured
+    @step
+    def tokenize(self):
+        """Turn adverts into tokens."""
+        folder = get_checkpoint(self.origin, self.revision)
+        self.tokens = mlm.tokenize(self.adverts, folder)
+        self.next(self.train, num_parallel=self.nodes)
+
+    @batch(
+        gpu=config_expr("config.compute.gpu"),
+        cpu=config_expr("config.compute.cpu"),
+        memory=config_expr("config.compute.memory"),
+        shared_memory=config_expr("config.compute.get('shared_memory')"),
+    )
+    @environment(vars=PATIENT_THREADS)
+    @card(type="blank", refresh_interval=5)
+    @parallel
+    @measured(energy=True)
+    @step
+    def train(self):
+        """Train on one machine of several, each of which ends with the same model."""
+        check_gpu(self.config.compute.gpu)
+        folder = get_checkpoint(self.origin, self.revision)
+        self.model, self.training_log = train_in_processes(
+            mlm.train,
+            self.tokens,
+            folder,
+            self.config,
+            self.epochs,
+            self.seed,
+            compute=self.config.compute,
+            cluster=cluster_of_step(),
+            on_row=live_curves(current.card, LOSS),
+            checkpoints=training_checkpoints(self),
+        )
+        self.next(self.collect)
+
+    @measured
+    @step
+    def collect(self, inputs):
+        """Go on with what the first machine has."""
+        self.model, self.training_log = inputs[0].model, inputs[0].training_log
+        self.costs = costs_of_all([each.costs for each in inputs], "train")
+        self.merge_artifacts(inputs)
+        self.next(self.evaluate)
+
+
+if __name__ == "__main__":
+    launch(DistributedMLMFlow)
