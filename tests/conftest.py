@@ -12,6 +12,8 @@ from s3_stand_in import s3, s3_endpoint  # noqa: F401
 
 os.environ.setdefault("METAFLOW_USER", "tester")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# As in the steps of the flows; tests side by side would else wait for each other.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 SAMPLE = (
     Path(__file__).parent.parent / "ojd_daps_language_models/sample_data/mlm.jsonl.gz"
 )

@@ -16,10 +16,16 @@ run_flow = partial(run_any, "mlm_flow")
 artifacts = partial(artifacts_of, "mlm_flow")
 
 
+QUICK = ["--config", "config", "quick.yaml"]  # where scores do not matter
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """Where the runs of this module are kept."""
-    return tmp_path_factory.mktemp("runs")
+    home = tmp_path_factory.mktemp("runs")
+    quick = "evaluation: {bootstrap_samples: 100, audit_adverts: 0}"
+    (home / "quick.yaml").write_text(quick)
+    return home
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +129,11 @@ def test_without_epochs_the_checkpoint_is_only_scored(scored):
     assert scored[1]["training_log"].empty
 
 
-def test_the_same_data_gives_the_same_parts_and_the_same_hidden_words(home, trained):
-    checkpoint = f"run:MLMFlow/{run_id_of(trained[0])}"
+def test_the_same_data_gives_the_same_parts_and_the_same_hidden_words(home, scored):
+    checkpoint = f"run:MLMFlow/{run_id_of(scored[0])}"
     done = run_flow(home, "run", "--checkpoint", checkpoint, "--epochs", "0")
     assert done.returncode == 0, errors_of(done)
-    again, first = artifacts(home, done), trained[1]
+    again, first = artifacts(home, done), scored[1]
     assert again["lineage"]["checkpoint"] == checkpoint
     assert again["metrics"]["head"] == "the checkpoint's own"
     one, other = (run["data_report"]["fingerprint"] for run in (again, first))
@@ -156,7 +162,7 @@ def test_too_few_adverts_to_split_say_so(home, tiny_bert):
 def test_official_parts_are_kept_as_they_are(home, tiny_bert, trained):
     adverts = trained[1]["adverts"].drop(columns=["source", "row"])
     test = adverts[adverts["part"] == "test"]
-    train = adverts[adverts["part"] != "test"]
+    train = adverts[adverts["part"] != "test"][:100]
     # one advert of the test part stands in the training data too
     pd.concat([train, test[:1]]).to_json(home / "t.jsonl", orient="records", lines=True)
     test.to_json(home / "official.jsonl", orient="records", lines=True)
@@ -171,6 +177,7 @@ def test_official_parts_are_kept_as_they_are(home, tiny_bert, trained):
         str(home / "t.jsonl"),
         "--test-data",
         str(home / "official.jsonl"),
+        before=QUICK,
     )
     assert done.returncode == 0, errors_of(done)
     found = artifacts(home, done)
@@ -186,7 +193,7 @@ def test_adverts_and_checkpoint_may_lie_in_s3(home, tiny_bert, s3):
         s3.put(f"models/tiny/{path.name}", path.read_bytes())
     checkpoint = f"s3://{s3.bucket}/models/tiny"
     arguments = ["--data", data, "--checkpoint", checkpoint, "--epochs", "0"]
-    done = run_flow(home, "run", *arguments)
+    done = run_flow(home, "run", *arguments, before=QUICK)
     assert done.returncode == 0, errors_of(done)
     found = artifacts(home, done)
     assert found["lineage"]["checkpoint"] == checkpoint

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import SAMPLE
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from flows import artifacts as artifacts_of
@@ -34,7 +35,10 @@ def trained(home):
 @pytest.fixture(scope="module")
 def two_seeds(home, tiny_bert):
     """A run of two seeds that starts from a run of the MLM flow."""
-    mlm = run_any("mlm_flow", home, "run", "--checkpoint", tiny_bert, "--epochs", "0")
+    few = pd.read_json(SAMPLE, lines=True)[:200]
+    few.to_json(home / "few.jsonl", orient="records", lines=True)
+    adapt = ["--checkpoint", tiny_bert, "--epochs", "0", "--data", home / "few.jsonl"]
+    mlm = run_any("mlm_flow", home, "run", *adapt)
     assert mlm.returncode == 0, errors_of(mlm)
     done = run_flow(
         home,

@@ -28,7 +28,7 @@ SNIPPETS = [block for language, block in BLOCKS if language == "python"]
 def typed(tmp_path_factory, tiny_bert):
     """Type a command as a user would, in a folder with a file of adverts."""
     home = tmp_path_factory.mktemp("reader")
-    adverts = pd.read_json(SAMPLE, lines=True)
+    adverts = pd.read_json(SAMPLE, lines=True)[:200]
     adverts.to_csv(home / "adverts.csv", index=False)
     (home / "flows").symlink_to(PROJECT_DIR / "flows")
     (home / "configs").symlink_to(PROJECT_DIR / "configs")
