@@ -103,7 +103,7 @@ def drop_duplicates(
 
     pool = rows[training & ~held_out]
     first = choose_representatives(
-        pool[["exact", "near"]], pool["text"].tolist(), pool["id"].tolist()
+        pool[["exact", "near"]], pool["text"].str.len(), pool["id"].tolist()
     )
     kept = pd.Series(True, rows.index)
     kept[held_out] = False
