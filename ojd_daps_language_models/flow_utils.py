@@ -6,10 +6,9 @@ import re
 import resource
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,8 @@ from metaflow import (
 from metaflow.metaflow_config import (
     BATCH_JOB_QUEUE,
     DEFAULT_DATASTORE,
-    S3_SERVER_SIDE_ENCRYPTION,
 )
 from metaflow.plugins.datastores.local_storage import LocalStorage
-from metaflow.plugins.datatools.s3.s3 import S3Client
 from metaflow.system_context import system_context
 
 from ojd_daps_language_models import PROJECT_DIR
@@ -36,9 +33,9 @@ from ojd_daps_language_models.configs import Compute, Section, parse_config
 from ojd_daps_language_models.energy import meter_energy
 from ojd_daps_language_models.failures import BadInput, explained_failures
 from ojd_daps_language_models.getters.runs import DESCRIBED_BY, describe_run, task_of
-from ojd_daps_language_models.getters.storage import explained_faults
 from ojd_daps_language_models.preflight import asked_of, check_launch
-from ojd_daps_language_models.training.checkpoints import Folder, TrainingCheckpoints
+from ojd_daps_language_models.stores import open_store
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 
 LIBRARIES = (
     "metaflow",
@@ -205,16 +202,14 @@ def training_checkpoints(flow: FlowSpec) -> TrainingCheckpoints | None:
     Returns:
         None where the datastore is neither the local disk nor S3.
     """
-    datastore = flow._datastore.parent_datastore
     began_as = getattr(flow, "began_as", f"{current.flow_name}/{current.run_id}")
-    root = f"{datastore.datastore_root.rstrip('/')}/training_checkpoints/{began_as}"
-    stores = {"local": lambda: Folder(Path(root)), "s3": lambda: _Bucket(root)}
-    if datastore.TYPE not in stores:
-        print(f"no training checkpoints: the datastore is of type {datastore.TYPE}")
+    root = place_beside_runs(flow, f"training_checkpoints/{began_as}")
+    if not root:
+        print("no training checkpoints: the datastore is neither this disk nor S3")
         return None
     notice = current.get("spot_termination_notice")
     return TrainingCheckpoints(
-        stores[datastore.TYPE](),
+        open_store(root),
         {
             "config": flow.config.to_dict(),
             "checkpoint": flow.origin,
@@ -226,6 +221,21 @@ def training_checkpoints(flow: FlowSpec) -> TrainingCheckpoints | None:
     )
 
 
+def place_beside_runs(flow: FlowSpec, name: str) -> str | None:
+    """Folder or S3 prefix in the run's own datastore, beside the folders of the flows.
+
+    Returns:
+        None where the datastore is neither the local disk nor S3.
+    """
+    datastore = flow._datastore.parent_datastore
+    if datastore.TYPE not in ("local", "s3"):
+        return None
+    root = datastore.datastore_root.rstrip("/")
+    if datastore.TYPE == "local":
+        root = str(Path(root).resolve())
+    return f"{root}/{name}"
+
+
 def delete_checkpoints(flow: FlowSpec) -> None:
     """Remove what was kept of the trainings of a run, once their models are."""
     try:
@@ -233,49 +243,6 @@ def delete_checkpoints(flow: FlowSpec) -> None:
             checkpoints.delete()
     except OSError as error:
         print(f"the training checkpoints stay where they are: {error}")
-
-
-class _Bucket:
-    """A store on S3; Metaflow's client brings endpoint, role, and ten attempts each."""
-
-    def __init__(self, url: str):
-        self._url = url
-        self._bucket, _, self._prefix = url.removeprefix("s3://").partition("/")
-        self._client = S3Client().client
-
-    def names(self) -> list[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._key("")
-        )
-        with explained_faults(self._url):
-            return [
-                entry["Key"].removeprefix(self._key(""))
-                for page in pages
-                for entry in page.get("Contents", [])
-            ]
-
-    def write(self, name: str, fill: Callable[[Path], None]) -> None:
-        encryption = S3_SERVER_SIDE_ENCRYPTION
-        more = {"ServerSideEncryption": encryption} if encryption else None
-        with tempfile.TemporaryDirectory() as folder, explained_faults(self._url):
-            path = Path(folder) / "checkpoint"
-            fill(path)
-            self._client.upload_file(str(path), self._bucket, self._key(name), more)
-
-    @contextmanager
-    def read(self, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "checkpoint"
-            with explained_faults(f"{self._url}/{name}"):
-                self._client.download_file(self._bucket, self._key(name), str(path))
-            yield path
-
-    def delete(self, name: str) -> None:
-        with explained_faults(self._url):
-            self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
-
-    def _key(self, name: str) -> str:
-        return f"{self._prefix}/{name}"
 
 
 def describe_outcome(metrics: dict, flow: str, run_id: str) -> str:

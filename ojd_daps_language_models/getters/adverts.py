@@ -1,6 +1,6 @@
 """Job adverts, from wherever the user has them, as pandas tables chunk by chunk."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ojd_daps_language_models.getters.records import (
     Chunk,
@@ -8,12 +8,13 @@ from ojd_daps_language_models.getters.records import (
     iter_records,
     text_problem,
 )
+from ojd_daps_language_models.getters.storage import File
 
 ADVERT_COLUMNS = ("id", "text", "employer", "title", "date")
 
 
 def iter_adverts(
-    path: str,
+    path: str | Sequence[File],
     columns: Mapping[str, str | None],
     max_characters: int,
     chunk_rows: int = 10_000,

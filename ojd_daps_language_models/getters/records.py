@@ -31,7 +31,7 @@ Reader = Callable[[File, Sequence[str]], Iterator[Row]]
 
 
 def iter_records(
-    path: str,
+    path: str | Sequence[File],
     columns: Mapping[str, str | None],
     judge: Callable[[dict[str, Any]], str | None],
     task: str,
@@ -44,7 +44,8 @@ def iter_records(
     """Read records chunk by chunk, and set aside the rows that cannot be used.
 
     Args:
-        path: file, folder, glob, `s3://…`, `hf://datasets/owner/name`, or `sample`.
+        path: file, folder, glob, `s3://…`, `hf://datasets/owner/name`, or `sample`; or
+            some of the files of one, which need have no row.
         columns: the file's name of each of ours, among them `text` and `id`; None for
             those that it does not have. Without an id, and where one is missing, it is
             made: `adverts.csv:12`.
@@ -127,7 +128,7 @@ def check_records(
     Raises:
         ValueError, OSError: as `iter_records`, where the first rows show it.
     """
-    files = _files(path, task, formats)
+    files = get_files(path, task, formats)
     wanted = _wanted(columns)
     for file in files[:1] if "://" in files[0].location else files:
         with closing(read(file, list(wanted.values()))) as rows:
@@ -137,6 +138,11 @@ def check_records(
                 if len(files) == 1:
                     raise
     return files
+
+
+def get_files(path: str, task: str, formats: Mapping[str, str] = FORMATS) -> list[File]:
+    """The files that a path stands for; `sample` is that of a task."""
+    return list_files(str(sample_path(task)) if path == "sample" else path, formats)
 
 
 def text_problem(text: Any, max_characters: int) -> str | None:
@@ -159,10 +165,6 @@ def text_problem(text: Any, max_characters: int) -> str | None:
     return "the text is empty" if text.isspace() else None
 
 
-def _files(path: str, task: str, formats: Mapping[str, str]) -> list[File]:
-    return list_files(str(sample_path(task)) if path == "sample" else path, formats)
-
-
 def _wanted(columns: Mapping[str, str | None]) -> dict[str, str]:
     wanted = {ours: theirs for ours, theirs in columns.items() if theirs is not None}
     if "text" not in wanted:
@@ -171,14 +173,15 @@ def _wanted(columns: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _rows_of_all(
-    path: str,
+    path: str | Sequence[File],
     wanted: Mapping[str, str],
     task: str,
     read: Reader,
     formats: Mapping[str, str],
 ) -> Iterator[tuple[File, Row]]:
     """The rows of all files; one without rows is no fault where others have some."""
-    files = _files(path, task, formats)
+    is_whole = isinstance(path, str)
+    files = get_files(path, task, formats) if is_whole else path
     columns = list(dict.fromkeys(wanted.values()))
     empty = 0
     for file in files:
@@ -186,12 +189,17 @@ def _rows_of_all(
             for row in read(file, columns):
                 yield file, row
         except EmptyFileError as error:
-            if len(files) == 1:
+            if is_whole and len(files) == 1:
                 raise
             logger.warning("%s", error)
             empty += 1
-    if empty == len(files):
-        raise ValueError(f"{path}: none of its {len(files)} files has a row")
+    if is_whole and empty == len(files):
+        raise ValueError(no_row(path, len(files)))
+
+
+def no_row(path: str, files: int) -> str:
+    """Say that nothing is in any of so many files."""
+    return f"{path}: none of its {files} files has a row"
 
 
 def _as_record(
