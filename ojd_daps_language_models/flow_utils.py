@@ -84,7 +84,7 @@ class MachineChoosesEngine(FlowMutator):
             for _, _, _, asked in list(step.get_decorator_specs("batch")):
                 step.remove_decorator("batch")
                 names = ("gpu", "cpu", "memory", "shared_memory")
-                numbers = {name: asked[name] for name in names}
+                numbers = {name: asked[name] for name in names if name in asked}
                 step.add_decorator(resources, deco_kwargs=numbers)
 
     def mutate(self, mutable_flow):
@@ -126,6 +126,18 @@ def measured(step_name, flow, inputs=None, attributes=None):
     flow.costs = {**getattr(flow, "costs", {}), step_name: cost}
 
 
+def join_costs(inputs, step: str) -> dict[str, dict]:
+    """The `costs` of a join: of the tasks of a step all seconds and the highest peak."""
+    tasks = [task.costs[step] for task in inputs]
+    return inputs[0].costs | {
+        step: {
+            "tasks": len(tasks),
+            "seconds": round(sum(cost["seconds"] for cost in tasks), 1),
+            "peak_memory_mb": max(cost["peak_memory_mb"] for cost in tasks),
+        }
+    }
+
+
 def tag_run(flow: FlowSpec) -> None:
     """Tag a run, which then can be found in Metaflow's UI by what it is made from.
 
@@ -135,20 +147,22 @@ def tag_run(flow: FlowSpec) -> None:
         Run(f"{current.flow_name}/{current.run_id}", _namespace_check=False).add_tags(
             tags_of(
                 task=task_of(current.flow_name),
-                checkpoint=flow.origin,
+                checkpoint=getattr(flow, "origin", None),
                 data=flow.data,
-                revision=flow.code["revision"],
+                revision=getattr(flow, "code", {}).get("revision"),
             )
         )
     except Exception as error:
         print(f"the run has no tags: {type(error).__name__}: {error}")
 
 
-def tags_of(**described: str) -> list[str]:
+def tags_of(**described: str | None) -> list[str]:
     """Tags `name:value`; of a path on this machine only the last part, and of a URL
     neither the user nor the query."""
     tags = []
     for name, value in described.items():
+        if value is None:
+            continue
         if "://" in value:
             value = re.sub(r"//[^/@]*@", "//", value).partition("?")[0]
         elif value.startswith(("/", "~", ".")):

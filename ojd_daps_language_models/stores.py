@@ -26,6 +26,14 @@ class Store(Protocol):
 
     def write(self, name: str, fill: Callable[[Path], None]) -> None:
         """Let `fill` write a file, and put it in the place of what had that name."""
+        with self.writing(name) as path:
+            fill(path)
+
+    def writing(self, name: str) -> AbstractContextManager[Path]:
+        """Where to write a file; it is there once the context ends without an error.
+
+        Files that are written at the same time are in different folders.
+        """
 
     def read(self, name: str) -> AbstractContextManager[Path]:
         """The path of a file, while the context lasts; FileNotFoundError if none."""
@@ -34,7 +42,7 @@ class Store(Protocol):
         """Remove a file, if it is there."""
 
 
-class Folder:
+class Folder(Store):
     """A store on the local disk."""
 
     def __init__(self, root: Path):
@@ -48,7 +56,8 @@ class Folder:
             if path.is_file() and path.suffix != PART
         ]
 
-    def write(self, name: str, fill: Callable[[Path], None]) -> None:
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
         """See `Store`."""
         path = self._root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +65,7 @@ class Folder:
             cut_off.unlink(missing_ok=True)
         part = path.with_suffix(f".{os.getpid()}{PART}")
         try:
-            fill(part)
+            yield part
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -77,7 +86,7 @@ class Folder:
             shutil.rmtree(path.parent, ignore_errors=True)
 
 
-class Bucket:
+class Bucket(Store):
     """A store on S3; Metaflow's client brings endpoint, role, and ten attempts each."""
 
     def __init__(self, url: str):
@@ -99,15 +108,17 @@ class Bucket:
                 for entry in page.get("Contents", [])
             ]
 
-    def write(self, name: str, fill: Callable[[Path], None]) -> None:
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
         """See `Store`."""
         from metaflow.metaflow_config import S3_SERVER_SIDE_ENCRYPTION as encryption
 
         more = {"ServerSideEncryption": encryption} if encryption else None
-        with tempfile.TemporaryDirectory() as folder, explained_faults(self._url):
+        with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
-            fill(path)
-            self._client.upload_file(str(path), self._bucket, self._key(name), more)
+            yield path
+            with explained_faults(self._url):
+                self._client.upload_file(str(path), self._bucket, self._key(name), more)
 
     @contextmanager
     def read(self, name: str) -> Iterator[Path]:

@@ -14,7 +14,7 @@ FLOWS = sorted((PROJECT_DIR / "flows").glob("*_flow.py"))
 LEAVES = {"archive", "configs", "energy", "progress"}
 MAY_IMPORT = {
     "getters": LEAVES | {"getters"},
-    "preprocessing": LEAVES | {"preprocessing"},
+    "preprocessing": LEAVES | {"preprocessing", "stores"},
     "training": LEAVES | {"training", "preprocessing", "stores"},
     "tasks": LEAVES | {"tasks", "preprocessing", "training"},
     "publishing": LEAVES | {"publishing", "preprocessing", "cards"},

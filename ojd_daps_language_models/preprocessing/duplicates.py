@@ -177,13 +177,19 @@ def count_bands(threshold: float) -> int:
     return SLOTS // _band_width(threshold)
 
 
-def band_keys(signatures: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
+def band_keys(
+    signatures: np.ndarray, threshold: float, bands: Iterable[int] | None = None
+) -> Iterator[np.ndarray]:
     """For each band of slots a number that stands for what a text has in it, uint64.
 
     Bands are as wide as they can be without losing pairs just as similar as asked for.
+
+    Args:
+        bands: their numbers, up to `count_bands`; None: all.
     """
     width = _band_width(threshold)
-    for start in range(0, SLOTS - width + 1, width):
+    for number in range(count_bands(threshold)) if bands is None else bands:
+        start = number * width
         band = signatures[:, start : start + width].astype(np.uint64)
         yield band @ _MIXERS[:width]
 
