@@ -242,7 +242,8 @@ def divide_shards(
         ValueError: as `adverts.prepare_adverts`.
     """
     rows = read_rows(store, parts)
-    replaced = rows.loc[_was_read(rows), list(KINDS)].sum().to_dict()
+    counts = rows.loc[_was_read(rows), list(KINDS)].sum(min_count=1)
+    replaced = counts.dropna().astype(int).to_dict()  # names may not be looked for
     fit = rows["reason"].isna()
     place = np.cumsum(fit) - 1  # links count all rows
     links = [_load_links(store, group) for group in range(groups)]
@@ -355,10 +356,10 @@ def _clean_chunk(
         text=rows["text"].where(reasons.isna(), ""),
         reason=reasons,
         stage=pd.Series("unfit", rows.index, "str").where(reasons.notna()),
-        **{kind: [count.get(kind, 0) for count in counts] for kind in KINDS},
+        **{kind: [count.get(kind) for count in counts] for kind in KINDS},
     )
     rows = pd.concat([rows, unreadable], ignore_index=True)
-    return rows.fillna({"text": "", **dict.fromkeys(KINDS, 0)})
+    return rows.fillna({"text": ""})
 
 
 def _was_read(rows: pd.DataFrame) -> pd.Series:
