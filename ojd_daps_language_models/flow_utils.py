@@ -32,6 +32,8 @@ from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.configs import Compute, Section, parse_config
 from ojd_daps_language_models.energy import meter_energy
 from ojd_daps_language_models.failures import BadInput, explained_failures
+from ojd_daps_language_models.getters.prepared import find_prepared
+from ojd_daps_language_models.getters.records import check_records
 from ojd_daps_language_models.getters.runs import DESCRIBED_BY, describe_run, task_of
 from ojd_daps_language_models.preflight import asked_of, check_launch
 from ojd_daps_language_models.stores import open_store
@@ -127,7 +129,7 @@ def measured(step_name, flow, inputs=None, attributes=None):
 
 
 def join_costs(inputs, step: str) -> dict[str, dict]:
-    """The `costs` of a join: of the tasks of a step all seconds and the highest peak."""
+    """The `costs` of a join: of the tasks of a step all seconds, the highest peak."""
     tasks = [task.costs[step] for task in inputs]
     return inputs[0].costs | {
         step: {
@@ -179,6 +181,55 @@ def check_parameters(epochs: int, seed: int, seeds: int = 1) -> None:
         raise ValueError(f"--seed: expected 0 to {2**32 - 1}, found {seed}")
     if not 1 <= seeds <= 2**32 - seed:
         raise ValueError(f"--seeds: expected 1 or more, found {seeds}")
+
+
+def check_adverts(flow: FlowSpec, task: str) -> tuple[dict | None, list[str]]:
+    """Look at the adverts of a run before it begins.
+
+    Args:
+        task: whose sample `sample` is.
+
+    Returns:
+        The manifest where `--data` names prepared adverts, None for all others; and the
+        paths of all adverts.
+
+    Raises:
+        ValueError, OSError: as `find_prepared` and `check_records`.
+    """
+    prepared = find_prepared(flow.data)
+    official = [path for path in (flow.validation_data, flow.test_data) if path]
+    if not prepared:
+        for path in (flow.data, *official):
+            check_records(path, flow.config.data.columns, task)
+        return None, [flow.data, *official]
+    if official:
+        raise ValueError(
+            f"{flow.data} has its parts already: --validation-data and --test-data are "
+            "for flows/prepare_adverts_flow.py"
+        )
+    own = flow.config.to_dict()
+    own["data"] |= {"path": prepared["config"]["data"]["path"]}
+    differ = [name for name, kept in prepared["config"].items() if kept != own[name]]
+    if differ:
+        print(f"{', '.join(differ)}: as {prepared['data']} was prepared, not as here")
+    return prepared, [f"{prepared['place']}/adverts/"]
+
+
+def describe_data(flow: FlowSpec) -> tuple[dict, dict]:
+    """What a run was trained on, for its lineage, and the configuration that holds."""
+    prepared = getattr(
+        flow, "prepared", None
+    )  # runs that version 0.1.0 began have none
+    given = {
+        "data": flow.data,
+        "validation data": flow.validation_data,
+        "test data": flow.test_data,
+    }
+    if not prepared:
+        return given, flow.config.to_dict()
+    official = {name: prepared["lineage"][name] for name in list(given)[1:]}
+    config = flow.config.to_dict() | prepared["config"]
+    return {"data": prepared["data"], **official}, config
 
 
 def describe_code() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import pyarrow
 import pytest
@@ -130,7 +129,13 @@ def test_shards_are_of_like_size_and_hold_each_row_once(folder):
     assert len(shards) > 8
     pieces = [(name, groups) for s in shards for _, name, groups in s["files"]]
     names = [name for name, _ in pieces]
-    assert sorted(set(names)) == ["a.jsonl", "b.csv", "c.parquet", "d.jsonl", "empty.csv"]
+    assert sorted(set(names)) == [
+        "a.jsonl",
+        "b.csv",
+        "c.parquet",
+        "d.jsonl",
+        "empty.csv",
+    ]
     groups = [g for name, own in pieces if name == "c.parquet" for g in own]
     assert groups == list(range(8))
     assert all(groups is None for name, groups in pieces if name != "c.parquet")

@@ -115,9 +115,21 @@ def text_sizes(path: str, files: list[File]) -> list[int]:
         path: that the files were listed from.
         files: from `list_files`.
     """
+    return [
+        size * PACKED.get(Path(file.location).suffix, 1)
+        for file, size in zip(files, file_sizes(path, files), strict=True)
+    ]
+
+
+def file_sizes(path: str, files: list[File]) -> list[int | None]:
+    """The bytes of each file as it is stored; None where it is not there.
+
+    Args:
+        path: that the files are listed from.
+        files: with their locations.
+    """
     sizes = _sizes(path)
-    names = map(_name_in_listing, (file.location for file in files))
-    return [sizes[name] * PACKED.get(Path(name).suffix, 1) for name in names]
+    return [sizes.get(_name_in_listing(file.location)) for file in files]
 
 
 def open_file(file: File) -> BinaryIO:

@@ -99,6 +99,26 @@ def prepare_adverts(
     return Prepared(adverts, aside.drop(columns="stage"), report)
 
 
+def take_prepared(
+    adverts: pd.DataFrame,
+    kept_aside: pd.DataFrame,
+    report: Mapping,
+    threshold: float,
+    seen: Sequence[str] | None,
+) -> Prepared:
+    """What `prepare_adverts` gives, of adverts that an earlier run has prepared.
+
+    Args:
+        report: of that run.
+        threshold: Jaccard similarity of near-duplicates.
+        seen: texts that the checkpoint was trained on, None where that is not known.
+    """
+    seen = measure_seen(seen, adverts, threshold, "advert")
+    report = {**report, "seen_by_checkpoint": seen}
+    print_report(report)
+    return Prepared(adverts, kept_aside, report)
+
+
 def why_unfit(text: str, data) -> str | None:
     """Why a cleaned advert cannot be used, None if it can."""
     if count_words(text) < data.min_words:
