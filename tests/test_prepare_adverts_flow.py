@@ -13,7 +13,16 @@ import yaml
 from conftest import SAMPLE
 
 from flows import artifacts, errors_of, run_flow, run_id_of, sentences_in
-from ojd_daps_language_models.getters.prepared import find_prepared, read_prepared
+from ojd_daps_language_models.configs import NSPConfig, parse_config
+from ojd_daps_language_models.getters import prepared
+from ojd_daps_language_models.getters.adverts import iter_advert_parts
+from ojd_daps_language_models.getters.prepared import (
+    find_prepared,
+    read_prepared,
+    read_sentences,
+)
+from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
+from ojd_daps_language_models.preprocessing.pairs import make_pairs
 
 prepare = partial(run_flow, "prepare_adverts_flow")
 LATEST = "run:PrepareAdvertsFlow/latest"
@@ -79,9 +88,26 @@ def test_the_manifest_and_the_report_quote_no_advert(resumed, folder):
     assert "Kept aside, by reason" in page.read_text() or page.stat().st_size > 100_000
 
 
-@pytest.mark.parametrize(
-    "flow", ["mlm_flow", pytest.param("nsp_flow", marks=pytest.mark.slow)]
-)
+def test_they_are_what_a_training_would_have_made_of_the_files(folder, home):
+    config = parse_config((home / "task.yaml").read_text(), NSPConfig)
+    given = iter_advert_parts(str(home / "adverts"), None, None, config.data)
+    adverts, kept_aside, report = prepare_adverts(given, config)
+    found = find_prepared(str(folder))
+    assert found["report"] == report
+    for one, other in zip(read_prepared(found), (adverts, kept_aside), strict=True):
+        order = ["source", "row"]
+        pd.testing.assert_frame_equal(
+            one.sort_values(order, ignore_index=True),
+            other.sort_values(order, ignore_index=True),
+        )
+    sentences, pairs, _ = make_pairs(adverts, config.pairs)
+    pd.testing.assert_frame_equal(read_sentences(found), sentences)
+    again = make_pairs(adverts, config.pairs, read_sentences(found))
+    pd.testing.assert_frame_equal(again.pairs, pairs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flow", ["mlm_flow", "nsp_flow"])
 def test_a_model_learns_from_them_as_from_the_files(resumed, home, tiny_bert, flow):
     config = ["--config", "config", str(home / "task.yaml")]
     found = {}
@@ -130,7 +156,7 @@ def test_a_file_that_is_cut_short_is_named(folder, tmp_path):
 def test_a_newer_schema_is_refused(folder, tmp_path):
     path = copy_of(folder, tmp_path) / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
-    with pytest.raises(ValueError, match="newer version .*schema 99, and 1 can be"):
+    with pytest.raises(ValueError, match=r"newer version .*schema 99, and 1 can be"):
         find_prepared(str(path.parent))
 
 
@@ -141,20 +167,20 @@ def test_what_was_not_prepared_is_left_to_others(home, tmp_path):
     assert find_prepared("s3://bucket/adverts.csv") is None
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--data", "run:MLMFlow/1"], "run:MLMFlow/1: no run that prepares adverts"),
-        (["--data", LATEST, "--test-data", "adverts"], "has its parts already"),
-        (["--data", "UNFINISHED"], "the run has not come to its end"),
-    ],
-)
-def test_bad_input_is_refused_at_the_start(
-    resumed, home, tiny_bert, arguments, message
-):
-    failed = f"run:PrepareAdvertsFlow/{run_id_of(resumed[0])}"
-    arguments = [failed if word == "UNFINISHED" else word for word in arguments]
-    done = run_flow("mlm_flow", home, "run", "--checkpoint", tiny_bert, *arguments)
+def test_a_run_that_has_not_come_to_its_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepared, "get_run_artifact", lambda *_: str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="the run has not come to its end"):
+        find_prepared("run:PrepareAdvertsFlow/12")
+
+
+def test_the_run_of_another_flow_is_refused():
+    with pytest.raises(ValueError, match="run:MLMFlow/1: no run that prepares adverts"):
+        find_prepared("run:MLMFlow/1")
+
+
+def test_official_parts_beside_prepared_adverts_are_refused(folder, home, tiny_bert):
+    data = ("--data", folder, "--test-data", "adverts")
+    done = run_flow("mlm_flow", home, "run", "--checkpoint", tiny_bert, *data)
     said = errors_of(done)
-    assert done.returncode != 0 and message in said, said
+    assert done.returncode != 0 and "has its parts already" in said, said
     assert "Traceback" not in said

@@ -27,7 +27,7 @@ CONFIG = PrepareAdvertsConfig.model_validate({"split": {"max_verbatim_overlap": 
 def folder(tmp_path_factory):
     """Adverts in four files and three formats, with all that is kept aside."""
     folder = tmp_path_factory.mktemp("adverts")
-    rows = list(generate_adverts(260, seed=3))
+    rows = list(generate_adverts(190, seed=3))
     rows += [row | {"id": f"again {row['id']}"} for row in rows[40:60]]
     rows += [
         {"id": "1", "text": "", "employer": "A"},
@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
     parquet.write_table(table, folder / "c.parquet", row_group_size=10)
     (folder / "empty.csv").write_text("id,text,employer,title,date\n")
     (folder / "test").mkdir()
-    test = pd.concat([rows[5:20], rows[200:215]])
+    test = pd.concat([rows[5:20], rows[150:165]])
     test.to_json(folder / "test/test.jsonl", orient="records", lines=True)
     return folder
 
@@ -137,7 +137,7 @@ def test_shards_are_of_like_size_and_hold_each_row_once(folder):
         "empty.csv",
     ]
     groups = [g for name, own in pieces if name == "c.parquet" for g in own]
-    assert groups == list(range(8))
+    assert groups == list(range(6))
     assert all(groups is None for name, groups in pieces if name != "c.parquet")
     few = list_shards({"train": str(folder), "test": str(folder / "test")}, 1)
     assert [shard["part"] for shard in few] == ["train", "test"]
