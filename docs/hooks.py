@@ -39,8 +39,8 @@ def on_config(config):
                 {name.removeprefix(f"{PACKAGE}."): f"api/{name}.md"} for name in names
             ]
             config.nav.append({section: pages})
-    for flow in _modules()["Flows"]:
-        task = flow.removesuffix("_flow")
+    for path in sorted((ROOT / PACKAGE / "tasks").glob("[a-z]*.py")):
+        task = path.stem
         if task not in _sample_scores():
             logger.warning(f"{SCORES.name}: no '{task}'; `make scores` runs its flow")
     return config

@@ -17,7 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "docs" / "sample_scores.json"
-TASKS = sorted(path.stem.removesuffix("_flow") for path in ROOT.glob("flows/*_flow.py"))
+TASKS = sorted(
+    path.stem for path in ROOT.glob("ojd_daps_language_models/tasks/[a-z]*.py")
+)
 READ_RUN = """
 import json, metaflow
 metaflow.namespace(None)

@@ -10,9 +10,14 @@ from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.cards.alive import INCOMPLETE
 
 STEPS = ["start", "load", "tokenize", "train", "evaluate", "push_to_hub", "end"]
-FLOWS = {  # file in flows/ -> class
+CLASSES = {  # file in flows/ -> class
     path.stem: re.search(r"^class (\w+)\(FlowSpec\)", path.read_text(), re.M)[1]
     for path in sorted(PROJECT_DIR.glob("flows/*_flow.py"))
+}
+FLOWS = {  # those of a task: they train a model
+    flow: name
+    for flow, name in CLASSES.items()
+    if "def train(self" in (PROJECT_DIR / f"flows/{flow}.py").read_text()
 }
 
 

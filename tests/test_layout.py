@@ -10,6 +10,7 @@ from ojd_daps_language_models import PROJECT_DIR
 PACKAGE = PROJECT_DIR / "ojd_daps_language_models"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOWS = sorted((PROJECT_DIR / "flows").glob("*_flow.py"))
+TASK_FLOWS = [path for path in FLOWS if "def train(self" in path.read_text()]
 # These import nothing of the project, so every layer may use them.
 LEAVES = {"archive", "configs", "energy", "progress"}
 MAY_IMPORT = {
@@ -64,15 +65,21 @@ def test_metaflow_stays_at_the_edge():
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda path: path.stem)
-def test_a_task_is_five_files_of_one_name(flow):
-    task = flow.stem.removesuffix("_flow")
+def test_a_flow_has_configurations_tests_and_a_page(flow):
+    name = flow.stem.removesuffix("_flow")
     for path in (
-        f"configs/{task}.yaml",
-        f"configs/production/{task}.yaml",
-        f"ojd_daps_language_models/tasks/{task}.py",
-        f"tests/test_{task}_flow.py",
+        f"configs/{name}.yaml",
+        f"configs/production/{name}.yaml",
+        f"tests/test_{name}_flow.py",
+        f"docs/{name}.md",
     ):
         assert (PROJECT_DIR / path).is_file(), path
+
+
+@pytest.mark.parametrize("flow", TASK_FLOWS, ids=lambda path: path.stem)
+def test_a_task_is_five_files_of_one_name(flow):
+    task = flow.stem.removesuffix("_flow")
+    assert (PACKAGE / f"tasks/{task}.py").is_file()
     assert list((PACKAGE / "sample_data").glob(f"{task}.*"))
     functions = [
         node.name

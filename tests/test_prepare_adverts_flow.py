@@ -13,6 +13,7 @@ import yaml
 from conftest import SAMPLE
 
 from flows import artifacts, errors_of, run_flow, run_id_of, sentences_in
+from ojd_daps_language_models import preflight
 from ojd_daps_language_models.configs import NSPConfig, parse_config
 from ojd_daps_language_models.getters import prepared
 from ojd_daps_language_models.getters.adverts import iter_advert_parts
@@ -184,3 +185,56 @@ def test_official_parts_beside_prepared_adverts_are_refused(folder, home, tiny_b
     said = errors_of(done)
     assert done.returncode != 0 and "has its parts already" in said, said
     assert "Traceback" not in said
+
+
+def test_a_misspelt_key_is_refused_at_launch(home):
+    (home / "typo.yaml").write_text("shards: {megabyte: 1}\n")
+    done = prepare(home, "run", before=["--config", "config", str(home / "typo.yaml")])
+    said = errors_of(done)
+    assert done.returncode != 0 and "Traceback" not in said
+    assert "shards.megabyte: no such key; did you mean 'megabytes'?" in said
+
+
+def test_tasks_go_to_batch_only_where_the_profile_can_run_it(home, monkeypatch):
+    here = errors_of(prepare(home, "show"))
+    assert here.count("@resources") == 4 and "@batch" not in here
+    monkeypatch.setenv("METAFLOW_DEFAULT_DATASTORE", "s3")
+    monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_S3", "s3://bucket/metaflow")
+    monkeypatch.setenv("METAFLOW_BATCH_JOB_QUEUE", "queue")
+    there = errors_of(prepare(home, "show"))
+    assert there.count("@batch") == 4 and "@resources" not in there
+
+
+def test_jobs_see_no_file_of_this_machine(monkeypatch):
+    asked = {"prepare": {"engine": "batch"}}
+    monkeypatch.setattr(preflight, "check_datastore", lambda: None)
+    monkeypatch.setattr(preflight, "find_problems", lambda asked: [])
+    monkeypatch.setattr(preflight, "_has_service", lambda: True)
+    shards = [{"part": "train", "files": [("/data/a.csv", "a.csv", None)]}]
+    with pytest.raises(ValueError, match=r"/data/a\.csv is on this machine"):
+        preflight.check_shards(asked, shards)
+    preflight.check_shards({}, shards)
+    shards = [{"part": "train", "files": [("s3://bucket/a.csv", "a.csv", None)]}]
+    preflight.check_shards(asked, shards)
+
+
+@pytest.mark.slow
+def test_on_s3_it_is_the_same(folder, home, s3, tmp_path, monkeypatch):
+    for path in (home / "adverts").iterdir():
+        data = s3.put(f"adverts/{path.name}", path.read_bytes()).rpartition("/")[0]
+    monkeypatch.setenv("METAFLOW_DEFAULT_DATASTORE", "s3")
+    monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_S3", f"s3://{s3.bucket}/metaflow")
+    config = ["--config", "config", str(home / "shards.yaml")]
+    done = prepare(tmp_path, "run", "--data", f"{data}/", before=config)
+    assert done.returncode == 0, errors_of(done)
+    place = re.search(r"prepared adverts: (s3://\S+)", errors_of(done))[1]
+    there, here = find_prepared(f"{place}/"), find_prepared(str(folder))
+    assert there["report"] == here["report"]
+    for one, other in zip(read_prepared(there), read_prepared(here), strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    pd.testing.assert_frame_equal(read_sentences(there), read_sentences(here))
+    key = f"{place.removeprefix(f's3://{s3.bucket}/')}/adverts/0001.parquet"
+    s3.client.delete_object(Bucket=s3.bucket, Key=key)
+    with pytest.raises(FileNotFoundError, match=r"adverts/0001\.parquet: missing"):
+        find_prepared(place)
+    assert find_prepared(f"s3://{s3.bucket}/nothing/") is None
