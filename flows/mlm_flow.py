@@ -33,12 +33,12 @@ from ojd_daps_language_models.flow_utils import (
     describe_code,
     describe_data,
     describe_outcome,
+    load_adverts,
     measured,
     resolve_config,
     stored_run,
     training_checkpoints,
 )
-from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.checkpoints import (
     check_masked_lm,
     collect_training_texts,
@@ -49,7 +49,6 @@ from ojd_daps_language_models.getters.checkpoints import (
     pin_checkpoint,
     pin_revision,
 )
-from ojd_daps_language_models.getters.prepared import read_prepared
 from ojd_daps_language_models.preflight import asked_of, check_gpu, check_machine
 from ojd_daps_language_models.publishing.publish import (
     check_examples,
@@ -125,25 +124,9 @@ class MLMFlow(FlowSpec):
     @step
     def load(self):
         """Read, clean, deduplicate and split the adverts."""
-        from ojd_daps_language_models.preprocessing.adverts import (
-            prepare_adverts,
-            take_prepared,
+        self.adverts, self.kept_aside, self.data_report = load_adverts(
+            self, "mlm", get_training_texts(self.origin)
         )
-
-        seen = get_training_texts(self.origin)
-        if self.prepared:
-            loaded = take_prepared(
-                *read_prepared(self.prepared),
-                self.prepared["report"],
-                self.prepared["config"]["duplicates"]["near_threshold"],
-                seen,
-            )
-        else:
-            given = iter_advert_parts(
-                self.data, self.validation_data, self.test_data, self.config.data
-            )
-            loaded = prepare_adverts(given, self.config, seen)
-        self.adverts, self.kept_aside, self.data_report = loaded
         check_examples(
             self.push_to,
             self.config.evaluation,

@@ -34,12 +34,12 @@ from ojd_daps_language_models.flow_utils import (
     describe_code,
     describe_data,
     describe_outcome,
+    load_adverts,
     measured,
     resolve_config,
     stored_run,
     training_checkpoints,
 )
-from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.checkpoints import (
     check_classifier,
     collect_training_texts,
@@ -50,7 +50,7 @@ from ojd_daps_language_models.getters.checkpoints import (
     pin_checkpoint,
     pin_revision,
 )
-from ojd_daps_language_models.getters.prepared import read_prepared, read_sentences
+from ojd_daps_language_models.getters.prepared import read_sentences
 from ojd_daps_language_models.preflight import asked_of, check_gpu, check_machine
 from ojd_daps_language_models.preprocessing.packing import count_truncated
 from ojd_daps_language_models.publishing.publish import check_publishing, publish
@@ -130,26 +130,11 @@ class NSPFlow(FlowSpec):
     @step
     def load(self):
         """Read, clean, deduplicate and split the adverts, and pair their sentences."""
-        from ojd_daps_language_models.preprocessing.adverts import (
-            prepare_adverts,
-            take_prepared,
-        )
         from ojd_daps_language_models.preprocessing.pairs import make_pairs
 
-        seen = get_training_texts(self.origin)
-        if self.prepared:
-            loaded = take_prepared(
-                *read_prepared(self.prepared),
-                self.prepared["report"],
-                self.prepared["config"]["duplicates"]["near_threshold"],
-                seen,
-            )
-        else:
-            given = iter_advert_parts(
-                self.data, self.validation_data, self.test_data, self.config.data, "nsp"
-            )
-            loaded = prepare_adverts(given, self.config, seen)
-        self.adverts, self.kept_aside, report = loaded
+        self.adverts, self.kept_aside, report = load_adverts(
+            self, "nsp", get_training_texts(self.origin)
+        )
         self.sentences, self.pairs, paired = make_pairs(
             self.adverts,
             self.config.pairs,

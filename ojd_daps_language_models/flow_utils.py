@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +32,8 @@ from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.configs import Compute, Section, parse_config
 from ojd_daps_language_models.energy import meter_energy
 from ojd_daps_language_models.failures import BadInput, explained_failures
-from ojd_daps_language_models.getters.prepared import find_prepared
+from ojd_daps_language_models.getters.adverts import iter_advert_parts
+from ojd_daps_language_models.getters.prepared import find_prepared, read_prepared
 from ojd_daps_language_models.getters.records import check_records
 from ojd_daps_language_models.getters.runs import DESCRIBED_BY, describe_run, task_of
 from ojd_daps_language_models.preflight import asked_of, check_launch
@@ -213,6 +214,31 @@ def check_adverts(flow: FlowSpec, task: str) -> tuple[dict | None, list[str]]:
     if differ:
         print(f"{', '.join(differ)}: as {prepared['data']} was prepared, not as here")
     return prepared, [f"{prepared['place']}/adverts/"]
+
+
+def load_adverts(flow: FlowSpec, task: str, seen: Sequence[str] | None):
+    """The adverts of a run, read if they are prepared and prepared if they are not.
+
+    Args:
+        task: whose sample `sample` is.
+        seen: texts that the checkpoint was trained on, None where that is not known.
+
+    Returns:
+        `preprocessing.adverts.Prepared`.
+    """
+    from ojd_daps_language_models.preprocessing.adverts import (
+        prepare_adverts,
+        take_prepared,
+    )
+
+    if prepared := flow.prepared:
+        threshold = prepared["config"]["duplicates"]["near_threshold"]
+        tables = read_prepared(prepared)
+        return take_prepared(*tables, prepared["report"], threshold, seen)
+    given = iter_advert_parts(
+        flow.data, flow.validation_data, flow.test_data, flow.config.data, task
+    )
+    return prepare_adverts(given, flow.config, seen)
 
 
 def describe_data(flow: FlowSpec) -> tuple[dict, dict]:

@@ -128,7 +128,7 @@ def check_records(
     Raises:
         ValueError, OSError: as `iter_records`, where the first rows show it.
     """
-    files = get_files(path, task, formats)
+    files = _files(path, task, formats)
     wanted = _wanted(columns)
     for file in files[:1] if "://" in files[0].location else files:
         with closing(read(file, list(wanted.values()))) as rows:
@@ -138,11 +138,6 @@ def check_records(
                 if len(files) == 1:
                     raise
     return files
-
-
-def get_files(path: str, task: str, formats: Mapping[str, str] = FORMATS) -> list[File]:
-    """The files that a path stands for; `sample` is that of a task."""
-    return list_files(str(sample_path(task)) if path == "sample" else path, formats)
 
 
 def text_problem(text: Any, max_characters: int) -> str | None:
@@ -165,6 +160,10 @@ def text_problem(text: Any, max_characters: int) -> str | None:
     return "the text is empty" if text.isspace() else None
 
 
+def _files(path: str, task: str, formats: Mapping[str, str]) -> list[File]:
+    return list_files(str(sample_path(task)) if path == "sample" else path, formats)
+
+
 def _wanted(columns: Mapping[str, str | None]) -> dict[str, str]:
     wanted = {ours: theirs for ours, theirs in columns.items() if theirs is not None}
     if "text" not in wanted:
@@ -181,7 +180,7 @@ def _rows_of_all(
 ) -> Iterator[tuple[File, Row]]:
     """The rows of all files; one without rows is no fault where others have some."""
     is_whole = isinstance(path, str)
-    files = get_files(path, task, formats) if is_whole else path
+    files = _files(path, task, formats) if is_whole else path
     columns = list(dict.fromkeys(wanted.values()))
     empty = 0
     for file in files:
@@ -194,12 +193,7 @@ def _rows_of_all(
             logger.warning("%s", error)
             empty += 1
     if is_whole and empty == len(files):
-        raise ValueError(no_row(path, len(files)))
-
-
-def no_row(path: str, files: int) -> str:
-    """Say that nothing is in any of so many files."""
-    return f"{path}: none of its {files} files has a row"
+        raise ValueError(f"{path}: none of its {len(files)} files has a row")
 
 
 def _as_record(

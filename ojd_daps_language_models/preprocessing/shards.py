@@ -377,15 +377,16 @@ def _compare_shards(store: Store, rows: pd.DataFrame) -> dict[str, dict]:
 
     Clusters of near duplicates never cross parts, so `near` is nothing.
     """
+    from pyarrow import compute
+
     found = {part: ([], []) for part in (TRAIN, VALIDATION, TEST)}
     for number, own in rows.groupby("shard"):
         column = _read_table(store, _name("rows", number), ["hashes"])["hashes"]
-        column = column.combine_chunks()
-        hashes = column.flatten().to_numpy()
-        advert = np.repeat(own.index, np.diff(column.offsets.to_numpy()))
-        part_of = np.repeat(own["part"].to_numpy(), np.diff(column.offsets.to_numpy()))
+        hashes = compute.list_flatten(column).to_numpy()
+        lengths = compute.list_value_length(column).to_numpy()
+        advert = np.repeat(own.index, lengths)
         for part, (all_hashes, all_adverts) in found.items():
-            mine = part_of == part
+            mine = np.repeat((own["part"] == part).to_numpy(), lengths)
             all_hashes.append(hashes[mine])
             if part != TRAIN:
                 all_adverts.append(advert[mine])
