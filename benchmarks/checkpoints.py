@@ -33,8 +33,9 @@ from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.configs import MLMConfig, parse_config
 from ojd_daps_language_models.getters.checkpoints import get_checkpoint
 from ojd_daps_language_models.getters.storage import sample_path
+from ojd_daps_language_models.stores import Folder
 from ojd_daps_language_models.tasks import mlm
-from ojd_daps_language_models.training.checkpoints import Folder, TrainingCheckpoints
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 
 
 def prepare(adverts: int | None = None) -> tuple[dict, Path, MLMConfig]:

@@ -26,17 +26,19 @@ from ojd_daps_language_models.configs import MLMConfig
 from ojd_daps_language_models.flow_utils import (
     PATIENT_THREADS,
     MachineChoosesEngine,
+    check_adverts,
     check_parameters,
     config_parser,
     delete_checkpoints,
     describe_code,
+    describe_data,
     describe_outcome,
+    load_adverts,
     measured,
     resolve_config,
     stored_run,
     training_checkpoints,
 )
-from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.checkpoints import (
     check_masked_lm,
     collect_training_texts,
@@ -47,7 +49,6 @@ from ojd_daps_language_models.getters.checkpoints import (
     pin_checkpoint,
     pin_revision,
 )
-from ojd_daps_language_models.getters.records import check_records
 from ojd_daps_language_models.preflight import asked_of, check_gpu, check_machine
 from ojd_daps_language_models.publishing.publish import (
     check_examples,
@@ -72,7 +73,8 @@ class MLMFlow(FlowSpec):
     data = Parameter(
         "data",
         default=config_expr("config.data.path"),
-        help="adverts: file, folder, glob, s3://… or hf://datasets/owner/name",
+        help="adverts: file, folder, glob, s3://…, hf://datasets/owner/name, or "
+        "run:PrepareAdvertsFlow/ID",
     )
     validation_data = Parameter(
         "validation-data", default=None, help="adverts to choose the best epoch by"
@@ -107,9 +109,7 @@ class MLMFlow(FlowSpec):
         """Check what could otherwise fail an hour later."""
         check_parameters(self.epochs, self.seed)
         check_publishing(self.push_to, self.config.publishing, self.test_data)
-        paths = (self.data, self.validation_data, self.test_data)
-        for path in filter(None, paths):
-            check_records(path, self.config.data.columns, "mlm")
+        self.prepared, paths = check_adverts(self, "mlm")
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
         folder = get_checkpoint(self.origin, self.config.model.revision)
@@ -125,13 +125,8 @@ class MLMFlow(FlowSpec):
     @step
     def load(self):
         """Read, clean, deduplicate and split the adverts."""
-        from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
-
-        given = iter_advert_parts(
-            self.data, self.validation_data, self.test_data, self.config.data
-        )
-        self.adverts, self.kept_aside, self.data_report = prepare_adverts(
-            given, self.config, get_training_texts(self.origin)
+        self.adverts, self.kept_aside, self.data_report = load_adverts(
+            self, "mlm", get_training_texts(self.origin)
         )
         check_examples(
             self.push_to,
@@ -197,15 +192,14 @@ class MLMFlow(FlowSpec):
             self.seed,
             self.adverts,
         )
+        data, config = describe_data(self)
         self.recipe = resolve_config(
-            self.config.to_dict(), self.data, self.origin, self.epochs, self.seed
+            config, data["data"], self.origin, self.epochs, self.seed
         )
         self.lineage = {
             "checkpoint": self.origin,
             "checkpoint revision": self.revision,
-            "data": self.data,
-            "validation data": self.validation_data,
-            "test data": self.test_data,
+            **data,
             "data fingerprint": self.data_report["fingerprint"],
             **self.code,
             # runs that version 0.1.0 began have neither

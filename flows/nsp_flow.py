@@ -27,17 +27,19 @@ from ojd_daps_language_models.configs import NSPConfig
 from ojd_daps_language_models.flow_utils import (
     PATIENT_THREADS,
     MachineChoosesEngine,
+    check_adverts,
     check_parameters,
     config_parser,
     delete_checkpoints,
     describe_code,
+    describe_data,
     describe_outcome,
+    load_adverts,
     measured,
     resolve_config,
     stored_run,
     training_checkpoints,
 )
-from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.checkpoints import (
     check_classifier,
     collect_training_texts,
@@ -48,7 +50,7 @@ from ojd_daps_language_models.getters.checkpoints import (
     pin_checkpoint,
     pin_revision,
 )
-from ojd_daps_language_models.getters.records import check_records
+from ojd_daps_language_models.getters.prepared import read_sentences
 from ojd_daps_language_models.preflight import asked_of, check_gpu, check_machine
 from ojd_daps_language_models.preprocessing.packing import count_truncated
 from ojd_daps_language_models.publishing.publish import check_publishing, publish
@@ -70,7 +72,8 @@ class NSPFlow(FlowSpec):
     data = Parameter(
         "data",
         default=config_expr("config.data.path"),
-        help="adverts: file, folder, glob, s3://… or hf://datasets/owner/name",
+        help="adverts: file, folder, glob, s3://…, hf://datasets/owner/name, or "
+        "run:PrepareAdvertsFlow/ID",
     )
     validation_data = Parameter(
         "validation-data", default=None, help="adverts to choose the best epoch by"
@@ -111,9 +114,7 @@ class NSPFlow(FlowSpec):
         """Check what could otherwise fail an hour later."""
         check_parameters(self.epochs, self.seed, self.seeds)
         check_publishing(self.push_to, self.config.publishing, self.test_data)
-        paths = (self.data, self.validation_data, self.test_data)
-        for path in filter(None, paths):
-            check_records(path, self.config.data.columns, "nsp")
+        self.prepared, paths = check_adverts(self, "nsp")
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
         folder = get_checkpoint(self.origin, self.config.model.revision)
@@ -130,16 +131,16 @@ class NSPFlow(FlowSpec):
     @step
     def load(self):
         """Read, clean, deduplicate and split the adverts, and pair their sentences."""
-        from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
         from ojd_daps_language_models.preprocessing.pairs import make_pairs
 
-        given = iter_advert_parts(
-            self.data, self.validation_data, self.test_data, self.config.data, "nsp"
+        self.adverts, self.kept_aside, report = load_adverts(
+            self, "nsp", get_training_texts(self.origin)
         )
-        self.adverts, self.kept_aside, report = prepare_adverts(
-            given, self.config, get_training_texts(self.origin)
+        self.sentences, self.pairs, paired = make_pairs(
+            self.adverts,
+            self.config.pairs,
+            read_sentences(self.prepared) if self.prepared else None,
         )
-        self.sentences, self.pairs, paired = make_pairs(self.adverts, self.config.pairs)
         self.data_report = report | paired
         self.next(self.tokenize)
 
@@ -204,15 +205,14 @@ class NSPFlow(FlowSpec):
             self.config,
             self.all_seeds,
         )
+        data, config = describe_data(self)
         self.recipe = resolve_config(
-            self.config.to_dict(), self.data, self.origin, self.epochs, self.seed
+            config, data["data"], self.origin, self.epochs, self.seed
         )
         self.lineage = {
             "checkpoint": self.origin,
             "checkpoint revision": self.revision,
-            "data": self.data,
-            "validation data": self.validation_data,
-            "test data": self.test_data,
+            **data,
             "data fingerprint": self.data_report["fingerprint"],
             "seeds": self.seeds,
             **self.code,

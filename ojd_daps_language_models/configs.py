@@ -550,6 +550,35 @@ class Publishing(Section):
         return self
 
 
+class Shards(Section):
+    """How the work on many adverts is divided among tasks."""
+
+    megabytes: Annotated[float, Field(gt=0)] = Field(
+        256, description="of text in a shard; more where there would be over 95 shards"
+    )
+    bands_per_task: Count = Field(
+        8, description="of signatures, that one task looks for near-duplicates in"
+    )
+
+
+class ShardCompute(Section):
+    """What each task asks of AWS Batch or Kubernetes."""
+
+    cpu: Count = Field(2, description="virtual CPUs")
+    memory: Count = Field(8_000, description="MB")
+
+
+class PrepareAdvertsConfig(Section):
+    """`configs/prepare_adverts.yaml`: adverts prepared shard by shard."""
+
+    data: AdvertData = AdvertData()
+    personal_data: PersonalData = PersonalData()
+    duplicates: Duplicates = Duplicates()
+    split: AdvertSplit = AdvertSplit()
+    shards: Shards = Shards()
+    compute: ShardCompute = ShardCompute()
+
+
 class MLMConfig(Section):
     """`configs/mlm.yaml`: masked language modelling."""
 

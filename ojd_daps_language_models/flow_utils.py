@@ -6,11 +6,10 @@ import re
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,20 +25,21 @@ from metaflow import (
 from metaflow.metaflow_config import (
     BATCH_JOB_QUEUE,
     DEFAULT_DATASTORE,
-    S3_SERVER_SIDE_ENCRYPTION,
 )
 from metaflow.plugins.datastores.local_storage import LocalStorage
-from metaflow.plugins.datatools.s3.s3 import S3Client
 from metaflow.system_context import system_context
 
 from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.configs import Compute, Section, parse_config
 from ojd_daps_language_models.energy import meter_energy
 from ojd_daps_language_models.failures import BadInput, explained_failures
+from ojd_daps_language_models.getters.adverts import iter_advert_parts
+from ojd_daps_language_models.getters.prepared import find_prepared, read_prepared
+from ojd_daps_language_models.getters.records import check_records
 from ojd_daps_language_models.getters.runs import DESCRIBED_BY, describe_run, task_of
-from ojd_daps_language_models.getters.storage import explained_faults
 from ojd_daps_language_models.preflight import asked_of, check_launch
-from ojd_daps_language_models.training.checkpoints import Folder, TrainingCheckpoints
+from ojd_daps_language_models.stores import open_store
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.processes import Cluster
 
 LIBRARIES = (
@@ -92,7 +92,7 @@ class MachineChoosesEngine(FlowMutator):
             for _, _, _, asked in list(step.get_decorator_specs("batch")):
                 step.remove_decorator("batch")
                 names = ("gpu", "cpu", "memory", "shared_memory")
-                numbers = {name: asked[name] for name in names}
+                numbers = {name: asked[name] for name in names if name in asked}
                 step.add_decorator(resources, deco_kwargs=numbers)
 
     def mutate(self, mutable_flow):
@@ -134,6 +134,18 @@ def measured(step_name, flow, inputs=None, attributes=None):
     flow.costs = {**getattr(flow, "costs", {}), step_name: cost}
 
 
+def join_costs(inputs, step: str) -> dict[str, dict]:
+    """The `costs` of a join: of the tasks of a step all seconds, the highest peak."""
+    tasks = [task.costs[step] for task in inputs]
+    return inputs[0].costs | {
+        step: {
+            "tasks": len(tasks),
+            "seconds": round(sum(cost["seconds"] for cost in tasks), 1),
+            "peak_memory_mb": max(cost["peak_memory_mb"] for cost in tasks),
+        }
+    }
+
+
 def tag_run(flow: FlowSpec) -> None:
     """Tag a run, which then can be found in Metaflow's UI by what it is made from.
 
@@ -143,20 +155,22 @@ def tag_run(flow: FlowSpec) -> None:
         Run(f"{current.flow_name}/{current.run_id}", _namespace_check=False).add_tags(
             tags_of(
                 task=task_of(current.flow_name),
-                checkpoint=flow.origin,
+                checkpoint=getattr(flow, "origin", None),
                 data=flow.data,
-                revision=flow.code["revision"],
+                revision=getattr(flow, "code", {}).get("revision"),
             )
         )
     except Exception as error:
         print(f"the run has no tags: {type(error).__name__}: {error}")
 
 
-def tags_of(**described: str) -> list[str]:
+def tags_of(**described: str | None) -> list[str]:
     """Tags `name:value`; of a path on this machine only the last part, and of a URL
     neither the user nor the query."""
     tags = []
     for name, value in described.items():
+        if value is None:
+            continue
         if "://" in value:
             value = re.sub(r"//[^/@]*@", "//", value).partition("?")[0]
         elif value.startswith(("/", "~", ".")):
@@ -173,6 +187,80 @@ def check_parameters(epochs: int, seed: int, seeds: int = 1) -> None:
         raise ValueError(f"--seed: expected 0 to {2**32 - 1}, found {seed}")
     if not 1 <= seeds <= 2**32 - seed:
         raise ValueError(f"--seeds: expected 1 or more, found {seeds}")
+
+
+def check_adverts(flow: FlowSpec, task: str) -> tuple[dict | None, list[str]]:
+    """Look at the adverts of a run before it begins.
+
+    Args:
+        task: whose sample `sample` is.
+
+    Returns:
+        The manifest where `--data` names prepared adverts, None for all others; and the
+        paths of all adverts.
+
+    Raises:
+        ValueError, OSError: as `find_prepared` and `check_records`.
+    """
+    prepared = find_prepared(flow.data)
+    official = [path for path in (flow.validation_data, flow.test_data) if path]
+    if not prepared:
+        for path in (flow.data, *official):
+            check_records(path, flow.config.data.columns, task)
+        return None, [flow.data, *official]
+    if official:
+        raise ValueError(
+            f"{flow.data} has its parts already: --validation-data and --test-data are "
+            "for flows/prepare_adverts_flow.py"
+        )
+    own = flow.config.to_dict()
+    own["data"] |= {"path": prepared["config"]["data"]["path"]}
+    differ = [name for name, kept in prepared["config"].items() if kept != own[name]]
+    if differ:
+        print(f"{', '.join(differ)}: as {prepared['data']} was prepared, not as here")
+    return prepared, [f"{prepared['place']}/adverts/"]
+
+
+def load_adverts(flow: FlowSpec, task: str, seen: Sequence[str] | None):
+    """The adverts of a run, read if they are prepared and prepared if they are not.
+
+    Args:
+        task: whose sample `sample` is.
+        seen: texts that the checkpoint was trained on, None where that is not known.
+
+    Returns:
+        `preprocessing.adverts.Prepared`.
+    """
+    from ojd_daps_language_models.preprocessing.adverts import (
+        prepare_adverts,
+        take_prepared,
+    )
+
+    if prepared := flow.prepared:
+        threshold = prepared["config"]["duplicates"]["near_threshold"]
+        tables = read_prepared(prepared)
+        return take_prepared(*tables, prepared["report"], threshold, seen)
+    given = iter_advert_parts(
+        flow.data, flow.validation_data, flow.test_data, flow.config.data, task
+    )
+    return prepare_adverts(given, flow.config, seen)
+
+
+def describe_data(flow: FlowSpec) -> tuple[dict, dict]:
+    """What a run was trained on, for its lineage, and the configuration that holds."""
+    prepared = getattr(
+        flow, "prepared", None
+    )  # runs that version 0.1.0 began have none
+    given = {
+        "data": flow.data,
+        "validation data": flow.validation_data,
+        "test data": flow.test_data,
+    }
+    if not prepared:
+        return given, flow.config.to_dict()
+    official = {name: prepared["lineage"][name] for name in list(given)[1:]}
+    config = flow.config.to_dict() | prepared["config"]
+    return {"data": prepared["data"], **official}, config
 
 
 def describe_code() -> dict[str, str]:
@@ -210,16 +298,14 @@ def training_checkpoints(flow: FlowSpec) -> TrainingCheckpoints | None:
     Returns:
         None where the datastore is neither the local disk nor S3.
     """
-    datastore = flow._datastore.parent_datastore
     began_as = getattr(flow, "began_as", f"{current.flow_name}/{current.run_id}")
-    root = f"{datastore.datastore_root.rstrip('/')}/training_checkpoints/{began_as}"
-    stores = {"local": lambda: Folder(Path(root)), "s3": lambda: _Bucket(root)}
-    if datastore.TYPE not in stores:
-        print(f"no training checkpoints: the datastore is of type {datastore.TYPE}")
+    root = place_beside_runs(flow, f"training_checkpoints/{began_as}")
+    if not root:
+        print("no training checkpoints: the datastore is neither this disk nor S3")
         return None
     notice = current.get("spot_termination_notice")
     return TrainingCheckpoints(
-        stores[datastore.TYPE](),
+        open_store(root),
         {
             "config": flow.config.to_dict(),
             "checkpoint": flow.origin,
@@ -257,6 +343,21 @@ def cluster_of_step() -> Cluster:
     )
 
 
+def place_beside_runs(flow: FlowSpec, name: str) -> str | None:
+    """Folder or S3 prefix in the run's own datastore, beside the folders of the flows.
+
+    Returns:
+        None where the datastore is neither the local disk nor S3.
+    """
+    datastore = flow._datastore.parent_datastore
+    if datastore.TYPE not in ("local", "s3"):
+        return None
+    root = datastore.datastore_root.rstrip("/")
+    if datastore.TYPE == "local":
+        root = str(Path(root).resolve())
+    return f"{root}/{name}"
+
+
 def delete_checkpoints(flow: FlowSpec) -> None:
     """Remove what was kept of the trainings of a run, once their models are."""
     try:
@@ -264,49 +365,6 @@ def delete_checkpoints(flow: FlowSpec) -> None:
             checkpoints.delete()
     except OSError as error:
         print(f"the training checkpoints stay where they are: {error}")
-
-
-class _Bucket:
-    """A store on S3; Metaflow's client brings endpoint, role, and ten attempts each."""
-
-    def __init__(self, url: str):
-        self._url = url
-        self._bucket, _, self._prefix = url.removeprefix("s3://").partition("/")
-        self._client = S3Client().client
-
-    def names(self) -> list[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._key("")
-        )
-        with explained_faults(self._url):
-            return [
-                entry["Key"].removeprefix(self._key(""))
-                for page in pages
-                for entry in page.get("Contents", [])
-            ]
-
-    def write(self, name: str, fill: Callable[[Path], None]) -> None:
-        encryption = S3_SERVER_SIDE_ENCRYPTION
-        more = {"ServerSideEncryption": encryption} if encryption else None
-        with tempfile.TemporaryDirectory() as folder, explained_faults(self._url):
-            path = Path(folder) / "checkpoint"
-            fill(path)
-            self._client.upload_file(str(path), self._bucket, self._key(name), more)
-
-    @contextmanager
-    def read(self, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "checkpoint"
-            with explained_faults(f"{self._url}/{name}"):
-                self._client.download_file(self._bucket, self._key(name), str(path))
-            yield path
-
-    def delete(self, name: str) -> None:
-        with explained_faults(self._url):
-            self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
-
-    def _key(self, name: str) -> str:
-        return f"{self._prefix}/{name}"
 
 
 def describe_outcome(metrics: dict, flow: str, run_id: str) -> str:

@@ -84,6 +84,35 @@ def check_machine(
     _refuse(problems, asked)
 
 
+def check_shards(
+    asked: Mapping[str, Mapping[str, Any]], shards: Iterable[Mapping[str, Any]]
+) -> None:
+    """Refuse adverts that the tasks of a preparation could not see.
+
+    Args:
+        asked: of `asked_of`.
+        shards: of `getters.adverts.list_shards`.
+
+    Raises:
+        ValueError: as `check_machine`.
+    """
+    if not asked:
+        return
+    problems = [] if "start" in asked else [check_datastore(), *find_problems(asked)]
+    local = [
+        location
+        for shard in shards
+        for location, *_ in shard["files"]
+        if "://" not in location
+    ]
+    if local and "start" not in asked:
+        problems.append(
+            f"{local[0]} is on this machine, where no job sees it: copy it with "
+            "`aws s3 cp`, and give --data s3://…"
+        )
+    _refuse(problems, asked)
+
+
 def check_launch(asked: Mapping[str, Mapping[str, Any]], is_resumed: bool) -> None:
     """Refuse a run that could not even come to `start`, or has left it behind.
 

@@ -77,3 +77,11 @@ def _disturb_training(step_name, disturb) -> None:
             disturb()
 
     TrainingLog.on_step_end = on_step_end
+
+
+@user_step_decorator
+def fail_in_task(step_name, flow, inputs=None, attributes=None):
+    """Let one task of a step fail once it has done its work."""
+    yield
+    if step_name == attributes["at"] and flow.index == int(attributes["task"]):
+        raise RuntimeError(f"planned failure in {step_name}")

@@ -8,12 +8,17 @@ from hypothesis import strategies as st
 
 from ojd_daps_language_models.preprocessing import duplicates
 from ojd_daps_language_models.preprocessing.duplicates import (
+    band_keys,
     choose_representatives,
     cluster_duplicates,
     cluster_fingerprints,
+    count_bands,
+    distinct_texts,
     exact_fingerprints,
     fingerprint,
     has_near_duplicate,
+    link_texts,
+    number_linked,
 )
 
 # Few words, so that hypothesis finds texts that share shingles.
@@ -157,17 +162,45 @@ def test_batches_and_shards_make_no_difference(families, monkeypatch):
     pd.testing.assert_frame_equal(again, clusters)
 
 
+def linked_components(signatures):
+    """The components that `link_texts` makes of all bands."""
+    rows = np.arange(len(signatures))
+    return duplicates._link(
+        band_keys(signatures, 0.8), signatures.__getitem__, rows, 0.8
+    )
+
+
+@pytest.mark.parametrize("bands_per_task", [1, 7, 30, 100])
+def test_tasks_that_link_some_bands_each_find_together_what_one_finds(
+    families, bands_per_task
+):
+    exact, signatures = fingerprint([*families, "", families[3].upper(), "?"])
+    rows = distinct_texts(exact)
+    keys = list(band_keys(signatures[rows], 0.8))
+    assert len(keys) == count_bands(0.8)
+    links = [
+        link_texts(
+            keys[start : start + bands_per_task], signatures.__getitem__, rows, 0.8
+        )
+        for start in range(0, len(keys), bands_per_task)
+    ]
+    pd.testing.assert_frame_equal(
+        number_linked(exact, np.concatenate(links)),
+        cluster_fingerprints(exact, signatures),
+    )
+
+
 def test_a_link_is_made_for_every_similar_pair_that_shares_a_band(families):
     """The pairs that `_link` leaves out would have changed nothing."""
     _, signatures = fingerprint(families)
     linked = np.zeros((len(families),) * 2, bool)
-    for keys in duplicates._band_keys(signatures, 0.8):
+    for keys in band_keys(signatures, 0.8):
         linked |= keys[:, None] == keys
     agreement = np.array([(signatures == row).mean(axis=1) for row in signatures])
     linked &= agreement >= 0.8
     for _ in range(5):  # the closure of paths up to 32 links
         linked = linked @ linked
-    component = duplicates._link(signatures, 0.8)
+    component = linked_components(signatures)
     assert ((component[:, None] == component) == linked).all()
 
 
@@ -175,14 +208,14 @@ def test_all_of_a_bucket_are_compared():
     """Two of ten texts are alike, and all ten share the first band and no other."""
     rng = np.random.default_rng(4)
     signatures = rng.integers(60_000, size=(10, duplicates.SLOTS), dtype=np.uint16)
-    bands = len(list(duplicates._band_keys(signatures, 0.8)))
+    bands = len(list(band_keys(signatures, 0.8)))
     width = duplicates.SLOTS // bands
     signatures[:, :width] = 7
     for one, other in ((0, 9), (3, 5)):
         copy = signatures.copy()
         copy[other] = copy[one]
         copy[other, width::width] += 1
-        component = duplicates._link(copy, 0.8)
+        component = linked_components(copy)
         assert component[one] == component[other]
         assert len(set(component)) == 9
 
@@ -192,15 +225,15 @@ def test_the_longest_of_a_cluster_is_kept_whatever_the_order(families):
     texts[3] += " ."  # longer by punctuation only
     ids = [f"id{number}" for number in range(len(texts))]
     clusters = cluster_duplicates(texts)
-    kept = choose_representatives(clusters, texts, ids)
-    assert sorted(clusters["near"][kept]) == sorted(clusters["near"].unique())
     lengths = pd.Series(texts).str.len()
+    kept = choose_representatives(clusters, lengths, ids)
+    assert sorted(clusters["near"][kept]) == sorted(clusters["near"].unique())
     longest = lengths.groupby(clusters["near"]).max()
     assert (lengths[kept].to_numpy() == longest[clusters["near"][kept]]).all()
 
     order = np.random.default_rng(3).permutation(len(texts))
     moved = choose_representatives(
-        clusters.iloc[order], [texts[row] for row in order], [ids[row] for row in order]
+        clusters.iloc[order], lengths[order], [ids[row] for row in order]
     )
     assert (moved == kept[order]).all()
 

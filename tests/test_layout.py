@@ -5,24 +5,25 @@ from pathlib import Path
 
 import pytest
 
+from flows import FLOWS as TASK_FLOWS
 from ojd_daps_language_models import PROJECT_DIR
 
 PACKAGE = PROJECT_DIR / "ojd_daps_language_models"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-NO_TASKS = {"distributed_mlm_flow"}
 FLOWS = [
-    path
+    path.stem
     for path in sorted((PROJECT_DIR / "flows").glob("*_flow.py"))
-    if path.stem not in NO_TASKS
+    if path.stem != "distributed_mlm_flow"  # mlm_flow but for where it trains
 ]
 # These import nothing of the project, so every layer may use them.
 LEAVES = {"archive", "configs", "energy", "progress"}
 MAY_IMPORT = {
     "getters": LEAVES | {"getters"},
-    "preprocessing": LEAVES | {"preprocessing"},
-    "training": LEAVES | {"training", "preprocessing"},
+    "preprocessing": LEAVES | {"preprocessing", "stores"},
+    "training": LEAVES | {"training", "preprocessing", "stores"},
     "tasks": LEAVES | {"tasks", "preprocessing", "training"},
     "publishing": LEAVES | {"publishing", "preprocessing", "cards"},
+    "stores": {"getters"},
     "archive": set(),
     "configs": set(),
     "energy": set(),
@@ -56,7 +57,8 @@ def test_metaflow_stays_at_the_edge():
     cards = {f"cards/{path.name}" for path in (PACKAGE / "cards").glob("*.py")}
     # failures.py raises what Metaflow prints plainly; resume.py is where flows begin;
     # preflight.py asks AWS what Metaflow will, with its client and its settings.
-    edge = {"failures.py", "flow_utils.py", "preflight.py", "resume.py"}
+    # stores.py takes its client of S3 and its settings likewise.
+    edge = {"failures.py", "flow_utils.py", "preflight.py", "resume.py", "stores.py"}
     edge |= {"getters/runs.py"}
     users = {
         path.relative_to(PACKAGE).as_posix()
@@ -66,16 +68,22 @@ def test_metaflow_stays_at_the_edge():
     assert users <= edge | cards
 
 
-@pytest.mark.parametrize("flow", FLOWS, ids=lambda path: path.stem)
-def test_a_task_is_five_files_of_one_name(flow):
-    task = flow.stem.removesuffix("_flow")
+@pytest.mark.parametrize("flow", FLOWS)
+def test_a_flow_has_configurations_tests_and_a_page(flow):
+    name = flow.removesuffix("_flow")
     for path in (
-        f"configs/{task}.yaml",
-        f"configs/production/{task}.yaml",
-        f"ojd_daps_language_models/tasks/{task}.py",
-        f"tests/test_{task}_flow.py",
+        f"configs/{name}.yaml",
+        f"configs/production/{name}.yaml",
+        f"tests/test_{name}_flow.py",
+        f"docs/{name}.md",
     ):
         assert (PROJECT_DIR / path).is_file(), path
+
+
+@pytest.mark.parametrize("flow", TASK_FLOWS)
+def test_a_task_is_five_files_of_one_name(flow):
+    task = flow.removesuffix("_flow")
+    assert (PACKAGE / f"tasks/{task}.py").is_file()
     assert list((PACKAGE / "sample_data").glob(f"{task}.*"))
     functions = [
         node.name

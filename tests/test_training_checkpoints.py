@@ -21,20 +21,20 @@ from transformers import AutoTokenizer
 
 from flows import artifacts, errors_of, run_flow, run_id_of, start_flow
 from ojd_daps_language_models.configs import FineTuning, MLMTraining, SkillTraining
-from ojd_daps_language_models.flow_utils import _Bucket
 from ojd_daps_language_models.preprocessing.packing import (
     encode,
     encode_inputs,
     load_tokenizer,
     pack,
 )
+from ojd_daps_language_models.stores import Bucket, Folder
 from ojd_daps_language_models.training import saving
 from ojd_daps_language_models.training.bi_encoder import (
     embed,
     fit_bi_encoder,
     load_bi_encoder,
 )
-from ojd_daps_language_models.training.checkpoints import Folder, TrainingCheckpoints
+from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.classification import (
     Sequences,
     fit_classifier,
@@ -538,7 +538,7 @@ def test_on_s3_it_goes_on_although_s3_is_busy(
 ):
     def on_s3(endpoint):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        store = _Bucket(f"s3://{s3.bucket}/metaflow/training_checkpoints/MLMFlow/7")
+        store = Bucket(f"s3://{s3.bucket}/metaflow/training_checkpoints/MLMFlow/7")
         return TrainingCheckpoints(store, {}, 0)
 
     s3.put("metaflow/training_checkpoints/MLMFlow/77/key/000000009.safetensors", b"")
@@ -555,7 +555,7 @@ def test_on_s3_it_goes_on_although_s3_is_busy(
 
 
 def test_one_that_is_gone_from_s3_is_left_out(s3):
-    store = _Bucket(f"s3://{s3.bucket}/metaflow")
+    store = Bucket(f"s3://{s3.bucket}/metaflow")
     with pytest.raises(FileNotFoundError, match="no such key"), store.read("a/b"):
         pass
     store.delete("a/b")
@@ -674,7 +674,7 @@ def test_a_run_on_s3_goes_on_from_there(home, uninterrupted, s3, monkeypatch):
     root = f"s3://{s3.bucket}/metaflow"
     monkeypatch.setenv("METAFLOW_DEFAULT_DATASTORE", "s3")
     monkeypatch.setenv("METAFLOW_DATASTORE_SYSROOT_S3", root)
-    store = _Bucket(f"{root}/training_checkpoints")
+    store = Bucket(f"{root}/training_checkpoints")
     killed = interrupt(home, begin(home), signal.SIGKILL, lambda: set(store.names()))
     assert {name.split("/")[1] for name in store.names()} == {run_id_of(killed)}
     done = run_flow("mlm_flow", home, "resume", "--origin-run-id", run_id_of(killed))

@@ -1,6 +1,6 @@
 """Job adverts, from wherever the user has them, as pandas tables chunk by chunk."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ojd_daps_language_models.getters.records import (
     Chunk,
@@ -8,12 +8,21 @@ from ojd_daps_language_models.getters.records import (
     iter_records,
     text_problem,
 )
+from ojd_daps_language_models.getters.storage import (
+    File,
+    file_suffix,
+    list_files,
+    sample_path,
+    text_sizes,
+)
+from ojd_daps_language_models.getters.tables import parquet_groups
 
 ADVERT_COLUMNS = ("id", "text", "employer", "title", "date")
+MOST_SHARDS = 95  # Metaflow makes 100 tasks of a step; each part begins a shard
 
 
 def iter_adverts(
-    path: str,
+    path: str | Sequence[File],
     columns: Mapping[str, str | None],
     max_characters: int,
     chunk_rows: int = 10_000,
@@ -64,3 +73,54 @@ def iter_advert_parts(
         )
 
     return iter_parts(read, data, validation_data, test_data)
+
+
+def iter_shard(shard: Mapping, settings) -> Iterator[Chunk]:
+    """The chunks of a shard of `list_shards`.
+
+    Args:
+        settings: with `columns` and `max_characters`.
+    """
+    files = [File(*file) for file in shard["files"]]
+    return iter_adverts(files, dict(settings.columns), settings.max_characters)
+
+
+def list_shards(paths: Mapping[str, str], megabytes: float) -> list[dict]:
+    """Divide files, and Parquet files by their row groups, into shards of like size.
+
+    Args:
+        paths: of the adverts of each part that was given.
+        megabytes: of text in a shard; a file that is not Parquet is not divided.
+
+    Returns:
+        For each shard, in the order of rows, its `part` and its `files`, each as the
+        fields of a `File`.
+
+    Raises:
+        ValueError, OSError: as `records.check_records`.
+    """
+    pieces = []
+    for part, path in paths.items():
+        path = str(sample_path("mlm")) if path == "sample" else path
+        files = list_files(path)
+        for file, size in zip(files, text_sizes(path, files), strict=True):
+            cut = file_suffix(file.name) == ".parquet" and size > megabytes * 1e6
+            groups = parquet_groups(file) if cut else [(None, size)]
+            pieces += [(part, file, group, size) for group, size in groups]
+    total = sum(size for *_, size in pieces)
+    most = max(megabytes * 1e6, total / MOST_SHARDS)
+    shards, before = {}, 0
+    for part, file, group, size in pieces:
+        files = shards.setdefault((part, before // most), {})
+        files.setdefault(file, []).append(group)
+        before += size
+    return [
+        {
+            "part": part,
+            "files": [
+                tuple(file._replace(row_groups=None if None in groups else groups))
+                for file, groups in files.items()
+            ],
+        }
+        for (part, _), files in shards.items()
+    ]

@@ -31,7 +31,7 @@ Reader = Callable[[File, Sequence[str]], Iterator[Row]]
 
 
 def iter_records(
-    path: str,
+    path: str | Sequence[File],
     columns: Mapping[str, str | None],
     judge: Callable[[dict[str, Any]], str | None],
     task: str,
@@ -44,7 +44,8 @@ def iter_records(
     """Read records chunk by chunk, and set aside the rows that cannot be used.
 
     Args:
-        path: file, folder, glob, `s3://…`, `hf://datasets/owner/name`, or `sample`.
+        path: file, folder, glob, `s3://…`, `hf://datasets/owner/name`, or `sample`; or
+            some of the files of one, which need have no row.
         columns: the file's name of each of ours, among them `text` and `id`; None for
             those that it does not have. Without an id, and where one is missing, it is
             made: `adverts.csv:12`.
@@ -171,14 +172,15 @@ def _wanted(columns: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _rows_of_all(
-    path: str,
+    path: str | Sequence[File],
     wanted: Mapping[str, str],
     task: str,
     read: Reader,
     formats: Mapping[str, str],
 ) -> Iterator[tuple[File, Row]]:
     """The rows of all files; one without rows is no fault where others have some."""
-    files = _files(path, task, formats)
+    is_whole = isinstance(path, str)
+    files = _files(path, task, formats) if is_whole else path
     columns = list(dict.fromkeys(wanted.values()))
     empty = 0
     for file in files:
@@ -186,11 +188,11 @@ def _rows_of_all(
             for row in read(file, columns):
                 yield file, row
         except EmptyFileError as error:
-            if len(files) == 1:
+            if is_whole and len(files) == 1:
                 raise
             logger.warning("%s", error)
             empty += 1
-    if empty == len(files):
+    if is_whole and empty == len(files):
         raise ValueError(f"{path}: none of its {len(files)} files has a row")
 
 

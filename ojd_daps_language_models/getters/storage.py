@@ -50,10 +50,12 @@ class File(NamedTuple):
 
     location: a local path, `s3://bucket/key`, or `hf://datasets/owner/name@commit/file`.
     name: what the user would call it, unique among the files of one input.
+    row_groups: of a Parquet file those to read; None: all.
     """
 
     location: str
     name: str
+    row_groups: tuple[int, ...] | None = None
 
 
 def sample_path(task: str) -> Path:
@@ -102,19 +104,32 @@ def count_bytes(path: str) -> int:
 
     It raises what `list_files` does; but where nothing is there, it is nothing.
     """
-    if path.startswith("s3://"):
-        sizes = _sizes_on_s3(path)
-    elif path.startswith("hf://"):
-        sizes = _sizes_on_hub(path)
-    else:
-        place = Path(path).expanduser()
-        if place.is_dir():
-            found = list(place.iterdir())
-        else:
-            globbed = glob.glob(str(place), recursive=True)
-            found = [place] if place.is_file() else list(map(Path, globbed))
-        sizes = {str(file): file.stat().st_size for file in found if file.is_file()}
+    sizes = _sizes(path)
     return sum(size * PACKED.get(Path(name).suffix, 1) for name, size in sizes.items())
+
+
+def text_sizes(path: str, files: list[File]) -> list[int]:
+    """The bytes of text in each file, estimated as `count_bytes` does.
+
+    Args:
+        path: that the files were listed from.
+        files: from `list_files`.
+    """
+    return [
+        size * PACKED.get(Path(file.location).suffix, 1)
+        for file, size in zip(files, file_sizes(path, files), strict=True)
+    ]
+
+
+def file_sizes(path: str, files: list[File]) -> list[int | None]:
+    """The bytes of each file as it is stored; None where it is not there.
+
+    Args:
+        path: that the files are listed from.
+        files: with their locations.
+    """
+    sizes = _sizes(path)
+    return [sizes.get(_name_in_listing(file.location)) for file in files]
 
 
 def open_file(file: File) -> BinaryIO:
@@ -276,6 +291,30 @@ def _list_hub(url: str, formats: Mapping[str, str]) -> list[str]:
             [name for name in names if name.startswith(folder)], url, formats
         )
     return [f"hf://datasets/{repository}@{found.sha}/{name}" for name in chosen]
+
+
+def _sizes(path: str) -> dict[str, int]:
+    """Bytes by path, key or name on the hub."""
+    if path.startswith("s3://"):
+        return _sizes_on_s3(path)
+    if path.startswith("hf://"):
+        return _sizes_on_hub(path)
+    place = Path(path).expanduser()
+    if place.is_dir():
+        found = list(place.iterdir())
+    else:
+        globbed = glob.glob(str(place), recursive=True)
+        found = [place] if place.is_file() else list(map(Path, globbed))
+    return {str(file): file.stat().st_size for file in found if file.is_file()}
+
+
+def _name_in_listing(location: str) -> str:
+    """What `_sizes` calls a file."""
+    if location.startswith("s3://"):
+        return _split_s3(location)[1]
+    if location.startswith("hf://"):
+        return _split_hub(location)[2]
+    return str(Path(location))
 
 
 def _sizes_on_s3(url: str) -> dict[str, int]:

@@ -160,6 +160,30 @@ def seekable(stream: io.BufferedReader) -> Iterator[BinaryIO]:
         yield unpacked
 
 
+def parquet_groups(file: File) -> list[tuple[int, int]]:
+    """Number and bytes of each row group of a Parquet file that has rows.
+
+    Raises:
+        ValueError, OSError: as `read_rows`.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    with open_stream(file, FORMATS[".parquet"]) as stream, seekable(stream) as whole:
+        try:
+            metadata = parquet.read_metadata(whole)
+        except pyarrow.ArrowInvalid as error:
+            raise ValueError(
+                f"{file.name}: not Parquet, or cut short ({error}); copy it again"
+            ) from error
+        groups = map(metadata.row_group, range(metadata.num_row_groups))
+        return [
+            (number, group.total_byte_size)
+            for number, group in enumerate(groups)
+            if group.num_rows
+        ]
+
+
 def check_columns(file: File, columns: Sequence[str], found: Sequence[str]) -> None:
     """Raise where a column is missing, with those found and the nearest."""
     missing = [name for name in columns if name not in found]
@@ -352,7 +376,14 @@ def _parquet_rows(
             table = parquet.ParquetFile(whole, pre_buffer=False, buffer_size=BUFFER)
             columns = table.schema_arrow.names if columns is None else columns
             check_columns(file, columns, table.schema_arrow.names)
-            for batch in table.iter_batches(batch_size=1000, columns=list(columns)):
+            groups = range(table.num_row_groups)
+            if file.row_groups is not None:
+                groups = file.row_groups
+                number = sum(
+                    table.metadata.row_group(group).num_rows
+                    for group in range(groups[0])
+                )
+            for batch in table.iter_batches(1000, groups, list(columns)):
                 values = [_python_values(batch.column(name)) for name in columns]
                 for row in zip(*values, strict=True):
                     number += 1

@@ -1,6 +1,6 @@
 """From raw adverts to clean, deduplicated parts, with an account of every one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -73,7 +73,7 @@ def prepare_adverts(
     names = config.personal_data.names
     nlp = load_name_pipeline(names) if names else None
     adverts, aside, replaced = read_clean(
-        given, config, nlp, lambda text: _why_unfit(text, config.data)
+        given, config, nlp, lambda text: why_unfit(text, config.data)
     )
     if adverts.empty:
         raise ValueError(nothing_left(aside, "advert"))
@@ -81,41 +81,47 @@ def prepare_adverts(
     adverts, repeated = drop_duplicates(adverts, threshold, "advert")
     aside = pd.concat([aside, repeated], ignore_index=True)
     print_kept(len(adverts), aside, "advert")
-    if config.split.by == "employer" and adverts["employer"].isna().all():
-        raise ValueError(
-            "split.by is employer, but no advert has one: name its column under "
-            "data.columns.employer, or say split.by: cluster"
-        )
-    keys = [adverts["near"]]
-    if config.split.by == "employer":
-        keys.insert(0, adverts["employer"])
-    adverts["part"] = split_off(adverts, given, keys, config.split, "advert")
-    for part in PARTS:
-        if not (adverts["part"] == part).any():
-            raise ValueError(f"{part}: {nothing_left(aside, 'advert')}")
-    keep_choosing_apart(adverts, config.split.max_near_overlap, "advert")
+    adverts["part"] = divide_adverts(adverts, given, aside, config.split)
     sentence_nlp = load_sentence_pipeline()
     overlap = compare_parts(adverts, sentence_nlp, threshold, "advert")
     adverts = adverts.drop(columns=["exact", "near"])
+    described = adverts.assign(words=list(map(count_words, adverts["text"])))
     report = {
-        "funnel": funnel(aside, len(adverts), "advert", STAGES),
-        "kept_aside": count_reasons(aside, "advert"),
-        "personal_data": dict(replaced),
-        "names": describe_sentence_pipeline(nlp) if nlp else "not looked for",
+        **describe_rows(described, aside, replaced),
+        "names": describe_name_pipeline(nlp),
         "sentences": describe_sentence_pipeline(sentence_nlp),
-        "parts": _describe_parts(adverts),
         "overlap": overlap,
         "seen_by_checkpoint": measure_seen(seen, adverts, threshold, "advert"),
         "fingerprint": hash_parts(adverts["part"], adverts["text"]),
     }
-    for name in ("personal_data", "names", "sentences", "parts"):
-        print(f"{name}: {report[name]}")
+    print_report(report)
     refuse_overlap(overlap, config.split)
     return Prepared(adverts, aside.drop(columns="stage"), report)
 
 
-def _why_unfit(text: str, data) -> str | None:
-    if len(text.split()) < data.min_words:
+def take_prepared(
+    adverts: pd.DataFrame,
+    kept_aside: pd.DataFrame,
+    report: Mapping,
+    threshold: float,
+    seen: Sequence[str] | None,
+) -> Prepared:
+    """What `prepare_adverts` gives, of adverts that an earlier run has prepared.
+
+    Args:
+        report: of that run.
+        threshold: Jaccard similarity of near-duplicates.
+        seen: texts that the checkpoint was trained on, None where that is not known.
+    """
+    seen = measure_seen(seen, adverts, threshold, "advert")
+    report = {**report, "seen_by_checkpoint": seen}
+    print_report(report)
+    return Prepared(adverts, kept_aside, report)
+
+
+def why_unfit(text: str, data) -> str | None:
+    """Why a cleaned advert cannot be used, None if it can."""
+    if count_words(text) < data.min_words:
         return f"fewer than {data.min_words} words"
     if data.language:
         language = detect_language(text)
@@ -124,12 +130,77 @@ def _why_unfit(text: str, data) -> str | None:
     return None
 
 
+def count_words(text: str) -> int:
+    """Words of an advert, as white space parts them."""
+    return len(text.split())
+
+
+def divide_adverts(
+    adverts: pd.DataFrame, given: Iterable[str], aside: pd.DataFrame, split
+) -> pd.Series:
+    """The part of each advert, divided as the configuration says.
+
+    Args:
+        adverts: columns part (that the user gave), employer, near.
+        given: parts that the user brought.
+        aside: adverts kept aside (source, reason), for the message.
+        split: section of the configuration.
+
+    Raises:
+        ValueError: no advert has an employer, there are too few groups, a part is
+            empty, or validation stands in test.
+    """
+    if split.by == "employer" and adverts["employer"].isna().all():
+        raise ValueError(
+            "split.by is employer, but no advert has one: name its column under "
+            "data.columns.employer, or say split.by: cluster"
+        )
+    keys = [adverts["near"]]
+    if split.by == "employer":
+        keys.insert(0, adverts["employer"])
+    parts = split_off(adverts, given, keys, split, "advert")
+    for part in PARTS:
+        if not (parts == part).any():
+            raise ValueError(f"{part}: {nothing_left(aside, 'advert')}")
+    keep_choosing_apart(adverts.assign(part=parts), split.max_near_overlap, "advert")
+    return parts
+
+
+def describe_rows(
+    adverts: pd.DataFrame, aside: pd.DataFrame, replaced: Mapping[str, int]
+) -> dict:
+    """What the report counts before parts are compared.
+
+    Args:
+        adverts: columns part, employer, words.
+        aside: columns reason, stage.
+        replaced: how many of each kind of personal data.
+    """
+    return {
+        "funnel": funnel(aside, len(adverts), "advert", STAGES),
+        "kept_aside": count_reasons(aside, "advert"),
+        "personal_data": dict(replaced),
+        "parts": _describe_parts(adverts),
+    }
+
+
+def describe_name_pipeline(nlp) -> str:
+    """What found people's names."""
+    return describe_sentence_pipeline(nlp) if nlp else "not looked for"
+
+
+def print_report(report: dict) -> None:
+    """Say what was found, and in what."""
+    for name in ("personal_data", "names", "sentences", "parts"):
+        print(f"{name}: {report[name]}")
+
+
 def _describe_parts(adverts: pd.DataFrame) -> dict[str, dict]:
     return {
         part: {
             "adverts": len(rows),
             "employers": int(rows["employer"].nunique()),
-            "words": sum(len(text.split()) for text in rows["text"]),
+            "words": int(rows["words"].sum()),
         }
         for part in PARTS
         for rows in [adverts[adverts["part"] == part]]

@@ -17,7 +17,7 @@ it then finds, and how fast, is in `benchmarks/near_duplicates.py`.
 import hashlib
 import itertools
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -89,19 +89,69 @@ def cluster_fingerprints(
     Returns:
         Columns `exact` and `near`, int64; texts with one `exact` have one `near`.
     """
+    rows = distinct_texts(exact)
+    links = link_texts(
+        band_keys(signatures[rows], threshold), signatures.__getitem__, rows, threshold
+    )
+    return number_linked(exact, links)
+
+
+def distinct_texts(exact: np.ndarray) -> np.ndarray:
+    """The first row of each text that has words, by its hash; shape (texts,).
+
+    Args:
+        exact: from `fingerprint`, shape (rows,).
+    """
+    found, first = np.unique(exact, return_index=True)
+    return first[found >= 0]
+
+
+def link_texts(
+    bands: Iterable[np.ndarray],
+    take: Callable[[np.ndarray], np.ndarray],
+    rows: np.ndarray,
+    threshold: float,
+) -> np.ndarray:
+    """Link the near duplicates that share one of these bands.
+
+    What several tasks find, each for some of the bands, is together what one finds for
+    all of them: `number_linked` takes all links at once.
+
+    Args:
+        bands: for each band the keys of the texts, from `band_keys`.
+        take: from numbers of rows to their signatures.
+        rows: the number of each text, from `distinct_texts`.
+        threshold: Jaccard similarity of near-duplicates.
+
+    Returns:
+        Pairs of rows, shape (links, 2): as few as keep together what belongs together.
+    """
+    component = _link(
+        bands, lambda texts: take(rows[texts]), np.arange(len(rows)), threshold
+    )
+    _, first, of_text = np.unique(component, return_index=True, return_inverse=True)
+    others = np.flatnonzero(first[of_text] != np.arange(len(rows)))
+    return np.column_stack([rows[first[of_text[others]]], rows[others]])
+
+
+def number_linked(exact: np.ndarray, links: np.ndarray) -> pd.DataFrame:
+    """Number the clusters of duplicates: see `cluster_fingerprints`.
+
+    Args:
+        exact: from `fingerprint`, shape (rows,).
+        links: pairs of rows, from `link_texts`, shape (links, 2).
+    """
     exact = exact.copy()
     wordless = np.flatnonzero(exact < 0)
     exact[wordless] = -1 - np.arange(len(wordless))
-    near, first, text = np.unique(exact, return_index=True, return_inverse=True)
-    numbers = near[len(wordless) :]  # in ascending order, as `near` is
-    component = _link(signatures[first[len(wordless) :]], threshold)
-    _, smallest = np.unique(component, return_index=True)
-    near[len(wordless) :] = numbers[smallest[component]]
-    return pd.DataFrame({"exact": exact, "near": near[text]})
+    near, text = np.unique(exact, return_inverse=True)
+    component = _merge(np.arange(len(near)), *text[links.T])
+    _, smallest, of_text = np.unique(component, return_index=True, return_inverse=True)
+    return pd.DataFrame({"exact": exact, "near": near[smallest[of_text]][text]})
 
 
 def choose_representatives(
-    clusters: pd.DataFrame, texts: Sequence[str], ids: Sequence[Hashable]
+    clusters: pd.DataFrame, lengths: Sequence[int], ids: Sequence[Hashable]
 ) -> np.ndarray:
     """Say which text of each near cluster is kept, bool, shape (texts,).
 
@@ -110,16 +160,38 @@ def choose_representatives(
 
     Args:
         clusters: from `cluster_duplicates`.
-        texts: those that were clustered.
-        ids: of the texts.
+        lengths: of the texts that were clustered, in characters.
+        ids: of these texts.
     """
     order = clusters.reset_index(drop=True).assign(
-        shortness=[-len(text) for text in texts], id=list(ids)
+        shortness=-np.asarray(lengths), id=list(ids)
     )
     order = order.sort_values(["near", "shortness", "exact", "id"], kind="stable")
     kept = np.zeros(len(order), bool)
     kept[order.drop_duplicates("near").index] = True
     return kept
+
+
+def count_bands(threshold: float) -> int:
+    """How many bands signatures have at a threshold."""
+    return SLOTS // _band_width(threshold)
+
+
+def band_keys(
+    signatures: np.ndarray, threshold: float, bands: Iterable[int] | None = None
+) -> Iterator[np.ndarray]:
+    """For each band of slots a number that stands for what a text has in it, uint64.
+
+    Bands are as wide as they can be without losing pairs just as similar as asked for.
+
+    Args:
+        bands: their numbers, up to `count_bands`; None: all.
+    """
+    width = _band_width(threshold)
+    for number in range(count_bands(threshold)) if bands is None else bands:
+        start = number * width
+        band = signatures[:, start : start + width].astype(np.uint64)
+        yield band @ _MIXERS[:width]
 
 
 def has_near_duplicate(
@@ -134,7 +206,7 @@ def has_near_duplicate(
     """
     found = ~_has_words(signatures)  # nothing to look for
     bands = zip(
-        _band_keys(signatures, threshold), _band_keys(among, threshold), strict=True
+        band_keys(signatures, threshold), band_keys(among, threshold), strict=True
     )
     for keys, other_keys in bands:
         order = np.argsort(other_keys)
@@ -177,14 +249,18 @@ def _shingles(texts: list[list[str]]) -> tuple[np.ndarray, np.ndarray]:
     return shingles[begins], offsets
 
 
-def _link(signatures: np.ndarray, threshold: float) -> np.ndarray:
+def _link(
+    bands: Iterable[np.ndarray],
+    take: Callable[[np.ndarray], np.ndarray],
+    component: np.ndarray,
+    threshold: float,
+) -> np.ndarray:
     """Component of each text in the graph of near-duplicate pairs, shape (texts,).
 
     A pair that is in one component already is not compared: its link would change
     nothing. So the outcome is that of comparing all pairs that share a band.
     """
-    component = np.arange(len(signatures))
-    for keys in _band_keys(signatures, threshold):
+    for keys in bands:
         # Equal keys make a bucket, and in it the components lie one after the other:
         # each text is paired with what comes between their end and the bucket's.
         order = np.lexsort((component, keys))
@@ -195,7 +271,7 @@ def _link(signatures: np.ndarray, threshold: float) -> np.ndarray:
             left, right = order[left], order[right]
             apart = component[left] != component[right]
             left, right = left[apart], right[apart]
-            alike = _are_alike(signatures[left], signatures[right], threshold)
+            alike = _are_alike(take(left), take(right), threshold)
             if alike.any():
                 component = _merge(component, left[alike], right[alike])
     return component
@@ -221,19 +297,12 @@ def _has_words(signatures: np.ndarray) -> np.ndarray:
     return (signatures != np.iinfo(np.uint16).max).any(axis=1)
 
 
-def _band_keys(signatures: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
-    """For each band of slots a number that stands for what a text has in it, uint64.
-
-    Bands are as wide as they can be without losing pairs just as similar as asked for.
-    """
-    width = max(
+def _band_width(threshold: float) -> int:
+    return max(
         width
         for width in range(1, SLOTS + 1)
         if 1 - (1 - threshold**width) ** (SLOTS // width) >= _RECALL
     )
-    for start in range(0, SLOTS - width + 1, width):
-        band = signatures[:, start : start + width].astype(np.uint64)
-        yield band @ _MIXERS[:width]
 
 
 def _ends(borders: np.ndarray) -> np.ndarray:

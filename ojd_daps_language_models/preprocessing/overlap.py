@@ -11,6 +11,7 @@ from ojd_daps_language_models.preprocessing.duplicates import (
     has_near_duplicate,
 )
 
+MIN_WORDS = 5  # shorter sentences, such as headings, are not looked for
 _MEANING = {
     "verbatim": "of the held-out sentences stand word for word in training",
     "near": "of the held-out adverts have a near duplicate in training",
@@ -21,7 +22,7 @@ def measure_overlap(
     train: Iterable[Sequence[str]],
     held_out: Mapping[str, Iterable[Sequence[str]]],
     threshold: float = 0.8,
-    min_words: int = 5,
+    min_words: int = MIN_WORDS,
 ) -> dict[str, dict[str, float | int]]:
     """Count what of each held-out part stands in the training adverts.
 
@@ -47,16 +48,29 @@ def measure_overlap(
         sentences, numbers, signatures = _fingerprints(adverts, min_words)
         verbatim = np.isin(sentences, train_sentences)
         near = has_near_duplicate(signatures, train_signatures, threshold)
-        report[part] = {
-            "verbatim": float(verbatim.mean()) if len(verbatim) else 0.0,
-            "near": float(near.mean()) if len(near) else 0.0,
-            "sentences": len(sentences),
-            "verbatim_sentences": int(verbatim.sum()),
-            "adverts": len(signatures),
-            "adverts_with_verbatim": len(np.unique(numbers[verbatim])),
-            "adverts_with_near": int(near.sum()),
-        }
+        report[part] = describe_overlap(numbers, verbatim, near)
     return report
+
+
+def describe_overlap(
+    numbers: np.ndarray, verbatim: np.ndarray, near: np.ndarray
+) -> dict[str, float | int]:
+    """What `measure_overlap` says of a held-out part.
+
+    Args:
+        numbers: of the advert that each sentence is from, shape (sentences,).
+        verbatim: whether each sentence stands in training, shape (sentences,).
+        near: whether each advert has a near duplicate there, shape (adverts,).
+    """
+    return {
+        "verbatim": float(verbatim.mean()) if len(verbatim) else 0.0,
+        "near": float(near.mean()) if len(near) else 0.0,
+        "sentences": len(verbatim),
+        "verbatim_sentences": int(verbatim.sum()),
+        "adverts": len(near),
+        "adverts_with_verbatim": len(np.unique(numbers[verbatim])),
+        "adverts_with_near": int(near.sum()),
+    }
 
 
 def check_overlap(

@@ -42,7 +42,9 @@ class Paired(NamedTuple):
     report: dict
 
 
-def make_pairs(adverts: pd.DataFrame, config) -> Paired:
+def make_pairs(
+    adverts: pd.DataFrame, config, sentences: pd.DataFrame | None = None
+) -> Paired:
     """Split adverts into sentences, and pair each with its successor and with another.
 
     A negative that follows its first sentence anywhere in any advert, whatever its case
@@ -53,6 +55,7 @@ def make_pairs(adverts: pd.DataFrame, config) -> Paired:
         adverts: columns text, employer, part.
         config: `shares` of the kinds of negatives, `min_words` of a sentence,
             `max_per_advert` first sentences, `seed`.
+        sentences: of the adverts, as the table that is returned, where these are known.
 
     Returns:
         Its report has `pairs`: for each part `first_sentences`, negatives of each kind,
@@ -63,7 +66,8 @@ def make_pairs(adverts: pd.DataFrame, config) -> Paired:
         ValueError: a part has no pair, or no training negative of a kind that is asked
             for can be had.
     """
-    sentences = _split(adverts)
+    if sentences is None:
+        sentences = _split(adverts)
     known = _describe(sentences, adverts)
     words = sentences["text"].str.split().str.len().to_numpy()
     usable = words >= config.min_words

@@ -31,6 +31,7 @@ _PLACEHOLDERS = {
     "postcode": "[POSTCODE]",
     "national_insurance": "[NATIONAL_INSURANCE]",
 }
+KINDS = (*_PLACEHOLDERS, "name")  # of what is counted
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+\]")
 _REPLACED = re.compile("|".join(map(re.escape, _PLACEHOLDERS.values())))
 

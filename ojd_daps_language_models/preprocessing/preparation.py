@@ -71,18 +71,46 @@ def read_clean(
     for part, chunks in given.items():
         bar = progress_bar(f"reading {part}", "chunk", None, chunks)
         for rows, unreadable in bar:
-            texts = _clean(
-                map(clean, rows["text"]), config.personal_data, nlp, replaced
-            )
-            rows = rows.assign(
-                part=part, text=pd.Series(texts, rows.index, dtype="str")
-            )
-            reasons = pd.Series(map(why_unfit, texts), rows.index, dtype="str")
+            rows, reasons, counts = clean_rows(rows, config, nlp, why_unfit, clean)
+            rows = rows.assign(part=part)
+            for count in counts:
+                replaced.update(count)
             unfit = rows.assign(reason=reasons, stage="unfit")[reasons.notna()]
             kept.append(rows[reasons.isna()])
             aside += [unreadable, unfit[[*unreadable.columns, "stage"]]]
     rows = pd.concat(kept, ignore_index=True)
     return rows, pd.concat(aside, ignore_index=True), replaced
+
+
+def clean_rows(
+    rows: pd.DataFrame,
+    config,
+    nlp,
+    why_unfit: Callable[[str], str | None],
+    clean: Callable[[str], str] = clean_text,
+) -> tuple[pd.DataFrame, pd.Series, list[dict[str, int]]]:
+    """Clean the texts of a chunk, and replace personal data.
+
+    Args:
+        config, nlp, why_unfit, clean: as of `read_clean`.
+
+    Returns:
+        The rows, why each cannot be used (missing where it can), and how many of each
+        kind of personal data were replaced in it.
+    """
+    texts, counts = [], []
+    for text in map(clean, rows["text"]):
+        text, count = replace_personal_data(text, config.personal_data.phone_regions)
+        texts.append(text)
+        counts.append(count)
+    if nlp:
+        named = list(replace_names(texts, nlp))
+        texts = [text for text, _ in named]
+        for count, (_, names) in zip(counts, named, strict=True):
+            count["name"] = names
+    rows = rows.assign(text=pd.Series(texts, rows.index, dtype="str"))
+    reasons = pd.Series(map(why_unfit, texts), rows.index, dtype="str")
+    return rows, reasons, counts
 
 
 def drop_duplicates(
@@ -98,23 +126,33 @@ def drop_duplicates(
         Rows with the numbers of their clusters, `exact` and `near`, and the others.
     """
     rows = number_clusters(rows, threshold, unit)
+    rows_of = rows[["exact", "near", "part", "id"]]
+    reasons = judge_duplicates(rows_of.assign(characters=rows["text"].str.len()), unit)
+    kept = reasons.isna()
+    repeated = rows.assign(reason=reasons, stage="duplicate")[~kept]
+    columns = ["source", "row", "id", *columns, "reason", "stage"]
+    return rows[kept].reset_index(drop=True), repeated[columns]
+
+
+def judge_duplicates(rows: pd.DataFrame, unit: str) -> pd.Series:
+    """Why each row is left out as a duplicate, missing where it is kept.
+
+    Args:
+        rows: columns exact and near (numbers of clusters), part, characters, id.
+    """
     training = rows["part"] == TRAIN
     held_out = rows["near"].isin(rows.loc[~training, "near"]) & training
-
     pool = rows[training & ~held_out]
+    pool = pool[pool["near"].duplicated(keep=False)]
     first = choose_representatives(
-        pool[["exact", "near"]], pool["text"].tolist(), pool["id"].tolist()
+        pool[["exact", "near"]], pool["characters"], pool["id"]
     )
-    kept = pd.Series(True, rows.index)
-    kept[held_out] = False
+    kept = ~held_out
     kept[pool.index[~first]] = False
-
     same = rows["exact"].isin(rows.loc[kept, "exact"])
     reason = np.where(same, "exact duplicate", "near duplicate")
     reason = np.where(held_out, f"duplicate of a held-out {unit}", reason)
-    repeated = rows.assign(reason=reason, stage="duplicate")[~kept]
-    columns = ["source", "row", "id", *columns, "reason", "stage"]
-    return rows[kept].reset_index(drop=True), repeated[columns]
+    return pd.Series(reason, rows.index, dtype="str").mask(kept)
 
 
 def number_clusters(rows: pd.DataFrame, threshold: float, unit: str) -> pd.DataFrame:
@@ -172,16 +210,23 @@ def compare_parts(
     rows: pd.DataFrame, nlp, threshold: float, unit: str
 ) -> dict[str, dict]:
     """What of each held-out part stands in training: see `overlap.measure_overlap`."""
-    employers = rows.groupby("part")["employer"].unique()
     overlap = measure_overlap(
         _sentences(rows, TRAIN, nlp, unit),
         {part: _sentences(rows, part, nlp, unit) for part in (VALIDATION, TEST)},
         threshold,
     )
+    shared = count_shared_employers(rows)
     for part, numbers in overlap.items():
-        shared = set(employers[part]) & set(employers[TRAIN])
-        numbers["employers_in_train"] = len({name for name in shared if name == name})
+        numbers["employers_in_train"] = shared[part]
     return _named(overlap, unit)
+
+
+def count_shared_employers(rows: pd.DataFrame) -> dict[str, int]:
+    """How many employers of each held-out part have training rows too."""
+    employers = rows.dropna(subset="employer").groupby("part")["employer"]
+    names = {part: set(own.unique()) for part, own in employers}
+    training = names.get(TRAIN, set())
+    return {part: len(names.get(part, set()) & training) for part in (VALIDATION, TEST)}
 
 
 def measure_seen(
@@ -229,8 +274,9 @@ def print_kept(kept: int, aside: pd.DataFrame, unit: str) -> None:
 
 
 def count_reasons(aside: pd.DataFrame, unit: str) -> list[dict]:
-    """How many rows were kept aside, by reason."""
-    counts = aside["reason"].value_counts()
+    """How many rows were kept aside, by reason; of equal numbers by the alphabet."""
+    counts = aside["reason"].value_counts().sort_index()
+    counts = counts.sort_values(ascending=False, kind="stable")
     rows = [
         {"reason": reason, f"{unit}s": int(count)}
         for reason, count in counts[:MOST_REASONS].items()
@@ -259,11 +305,20 @@ def funnel(
 
 def hash_parts(*columns: Iterable[str]) -> str:
     """A fingerprint of rows, such as parts and texts, that ignores their order."""
-    digests = sorted(
+    return hash_digests(hash_rows(*columns))
+
+
+def hash_rows(*columns: Iterable[str]) -> list[bytes]:
+    """A digest of 16 bytes of each row."""
+    return [
         hashlib.blake2b("\n".join(values).encode(), digest_size=16).digest()
         for values in zip(*columns, strict=True)
-    )
-    return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
+    ]
+
+
+def hash_digests(digests: Iterable[bytes]) -> str:
+    """The fingerprint of rows that have these digests, in any order."""
+    return hashlib.blake2b(b"".join(sorted(digests)), digest_size=16).hexdigest()
 
 
 def nothing_left(aside: pd.DataFrame, unit: str) -> str:
@@ -275,19 +330,6 @@ def nothing_left(aside: pd.DataFrame, unit: str) -> str:
         return f"no {unit} is left: the input is empty"
     files = ", ".join(aside["source"].unique()[:MOST_FILES])
     return f"no {unit} is left; kept aside: {reasons}, of {files}"
-
-
-def _clean(texts: Iterable[str], personal_data, nlp, replaced: Counter) -> list[str]:
-    cleaned = []
-    for text in texts:
-        text, counts = replace_personal_data(text, personal_data.phone_regions)
-        replaced.update(counts)
-        cleaned.append(text)
-    if nlp:
-        pairs = list(replace_names(cleaned, nlp))
-        cleaned = [text for text, _ in pairs]
-        replaced["name"] += sum(count for _, count in pairs)
-    return cleaned
 
 
 def _named(overlap: dict[str, dict], unit: str) -> dict[str, dict]:

@@ -57,6 +57,8 @@ def name_data(path: str | None) -> str | None:
         return None
     if path == "sample":
         return "the sample"
+    if path.startswith("run:"):
+        return path
     if found := ON_THE_HUB.match(path):
         return found[1]
     if path.startswith("s3://"):

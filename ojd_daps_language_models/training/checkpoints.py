@@ -2,76 +2,19 @@
 
 import hashlib
 import json
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from ojd_daps_language_models.stores import Store
+
 SUFFIX = ".safetensors"
 LIBRARIES = ("torch", "transformers", "accelerate")
-
-
-class Store(Protocol):
-    """Files under names such as `folder/file`, each there as a whole or not at all."""
-
-    def names(self) -> list[str]:
-        """The names of all files."""
-
-    def write(self, name: str, fill: Callable[[Path], None]) -> None:
-        """Let `fill` write a file, and put it in the place of what had that name."""
-
-    def read(self, name: str) -> AbstractContextManager[Path]:
-        """The path of a file, while the context lasts; FileNotFoundError if none."""
-
-    def delete(self, name: str) -> None:
-        """Remove a file, if it is there."""
-
-
-class Folder:
-    """A store on the local disk."""
-
-    def __init__(self, root: Path):
-        self._root = root
-
-    def names(self) -> list[str]:
-        """See `Store`."""
-        found = self._root.rglob(f"*{SUFFIX}")
-        return [path.relative_to(self._root).as_posix() for path in found]
-
-    def write(self, name: str, fill: Callable[[Path], None]) -> None:
-        """See `Store`."""
-        path = self._root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for cut_off in path.parent.glob("*.part"):  # its process was killed
-            cut_off.unlink(missing_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            fill(part)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-
-    @contextmanager
-    def read(self, name: str) -> Iterator[Path]:
-        """See `Store`."""
-        path = self._root / name
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-        yield path
-
-    def delete(self, name: str) -> None:
-        """See `Store`; with the last file of a folder what was cut off goes too."""
-        path = self._root / name
-        path.unlink(missing_ok=True)
-        if not any(path.parent.glob(f"*{SUFFIX}")):
-            shutil.rmtree(path.parent, ignore_errors=True)
 
 
 @dataclass(frozen=True)

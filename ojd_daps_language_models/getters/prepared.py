@@ -1,0 +1,150 @@
+"""Adverts that `flows/prepare_adverts_flow.py` has prepared."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ojd_daps_language_models.getters.runs import (
+    get_run_artifact,
+    latest_successful_run,
+    split_run,
+)
+from ojd_daps_language_models.getters.storage import (
+    File,
+    explained_faults,
+    file_sizes,
+    open_file,
+)
+
+FLOW = "PrepareAdvertsFlow"
+SCHEMA = 1  # of manifests that can be read
+ADVERT_COLUMNS = ["id", "text", "employer", "title", "date", "source", "row", "part"]
+
+
+def find_prepared(path: str) -> dict[str, Any] | None:
+    """The manifest of prepared adverts, None where a path leads to other data.
+
+    Args:
+        path: `run:PrepareAdvertsFlow/ID`, `run:PrepareAdvertsFlow/latest`, or the
+            folder or S3 prefix that such a run has made.
+
+    Returns:
+        What the run wrote, and `data`, which names it for good: the run by its id, the
+        folder in full; `place`, where its files are.
+
+    Raises:
+        ValueError: it is the run of another flow, of a newer version, or a file is cut
+            short.
+        FileNotFoundError: there is no such run, it has not come to its end, or a file
+            is missing.
+    """
+    is_file = path.startswith("s3://") and Path(path).suffix and path[-1] != "/"
+    if path == "sample" or path.startswith("hf://") or is_file:
+        return None
+    if path.startswith("run:"):
+        data, place = _find_run(path)
+    elif path.startswith("s3://"):
+        data = place = path.rstrip("/")
+    else:
+        data = place = str(Path(path).expanduser().resolve())
+    manifest = _read_manifest(place)
+    if manifest is None and data != place:
+        raise FileNotFoundError(
+            f"{data}: no prepared adverts in {place}; the run has not come to its end, "
+            "or they were deleted"
+        )
+    if manifest is None:
+        return None
+    if manifest["schema"] > SCHEMA:
+        raise ValueError(
+            f"{path}: prepared by a newer version of this package (schema "
+            f"{manifest['schema']}, and {SCHEMA} can be read); install that"
+        )
+    _check_files(place, manifest["files"])
+    return manifest | {"data": data, "place": place}
+
+
+def read_prepared(prepared: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The adverts with their parts, and the rows that were kept aside.
+
+    Args:
+        prepared: from `find_prepared`.
+    """
+    adverts = _read_files(prepared, "adverts", ADVERT_COLUMNS)
+    return adverts.to_pandas(), _read_files(prepared, "kept_aside").to_pandas()
+
+
+def read_sentences(prepared: dict[str, Any]) -> pd.DataFrame:
+    """The sentences of all adverts in order: advert (its row), text."""
+    from pyarrow import compute
+
+    sentences = _read_files(prepared, "adverts", ["sentences"])["sentences"]
+    lengths = compute.list_value_length(sentences).to_numpy()
+    return pd.DataFrame(
+        {
+            "advert": np.repeat(np.arange(len(lengths)), lengths),
+            "text": compute.list_flatten(sentences).to_pandas().astype("str"),
+        }
+    )
+
+
+def _find_run(run: str) -> tuple[str, str]:
+    flow, run_id = split_run(run)
+    if flow != FLOW:
+        raise ValueError(
+            f"{run}: no run that prepares adverts; expected run:{FLOW}/ID or "
+            f"run:{FLOW}/latest"
+        )
+    if run_id == "latest":
+        run_id = latest_successful_run(flow)
+    return f"run:{flow}/{run_id}", get_run_artifact(flow, run_id, "place")
+
+
+def _read_manifest(place: str) -> dict[str, Any] | None:
+    file = File(f"{place}/manifest.json", "manifest.json")
+    if file_sizes(f"{place}/", [file]) == [None]:
+        return None
+    with explained_faults(file.location), open_file(file) as stream:
+        try:
+            manifest = json.load(stream)
+        except ValueError:
+            return None
+    is_ours = isinstance(manifest, dict) and {"schema", "files"} <= set(manifest)
+    return manifest if is_ours else None
+
+
+def _check_files(place: str, files: Sequence[dict]) -> None:
+    for kind in ("adverts", "kept_aside"):
+        own = [file for file in files if file["name"].startswith(f"{kind}/")]
+        found = file_sizes(
+            f"{place}/{kind}/",
+            [File(f"{place}/{file['name']}", file["name"]) for file in own],
+        )
+        for file, size in zip(own, found, strict=True):
+            name = f"{place}/{file['name']}"
+            if size is None:
+                raise FileNotFoundError(f"{name}: missing; copy the whole folder again")
+            if size != file["bytes"]:
+                raise ValueError(
+                    f"{name}: {size:,} bytes, and {file['bytes']:,} were written; copy "
+                    "it again"
+                )
+
+
+def _read_files(
+    prepared: dict[str, Any], kind: str, columns: Sequence[str] | None = None
+):
+    import pyarrow
+    from pyarrow import parquet
+
+    tables = []
+    for name in (file["name"] for file in prepared["files"]):
+        if name.startswith(f"{kind}/"):
+            file = File(f"{prepared['place']}/{name}", name)
+            with explained_faults(file.location), open_file(file) as stream:
+                tables.append(parquet.read_table(stream, columns=columns))
+    return pyarrow.concat_tables(tables)
