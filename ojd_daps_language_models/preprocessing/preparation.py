@@ -92,7 +92,11 @@ def clean_rows(
     """Clean the texts of a chunk, and replace personal data.
 
     Args:
-        config, nlp, why_unfit, clean: as of `read_clean`.
+        rows: with the column text.
+        config: with the section `personal_data`.
+        nlp: pipeline that finds names, None where they stay.
+        why_unfit: from a cleaned text to the reason why it cannot be used.
+        clean: what a text goes through before personal data is looked for.
 
     Returns:
         The rows, why each cannot be used (missing where it can), and how many of each
