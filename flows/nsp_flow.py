@@ -36,6 +36,7 @@ from ojd_daps_language_models.flow_utils import (
     describe_outcome,
     load_adverts,
     measured,
+    prepared_of,
     resolve_config,
     stored_run,
     training_checkpoints,
@@ -136,10 +137,11 @@ class NSPFlow(FlowSpec):
         self.adverts, self.kept_aside, report = load_adverts(
             self, "nsp", get_training_texts(self.origin)
         )
+        prepared = prepared_of(self)
         self.sentences, self.pairs, paired = make_pairs(
             self.adverts,
             self.config.pairs,
-            read_sentences(self.prepared) if self.prepared else None,
+            read_sentences(prepared) if prepared else None,
         )
         self.data_report = report | paired
         self.next(self.tokenize)

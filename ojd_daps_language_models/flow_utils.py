@@ -221,6 +221,11 @@ def check_adverts(flow: FlowSpec, task: str) -> tuple[dict | None, list[str]]:
     return prepared, [f"{prepared['place']}/adverts/"]
 
 
+def prepared_of(flow: FlowSpec) -> dict | None:
+    """What `check_adverts` found; runs that version 0.1.0 began have nothing."""
+    return getattr(flow, "prepared", None)
+
+
 def load_adverts(flow: FlowSpec, task: str, seen: Sequence[str] | None):
     """The adverts of a run, read if they are prepared and prepared if they are not.
 
@@ -236,7 +241,7 @@ def load_adverts(flow: FlowSpec, task: str, seen: Sequence[str] | None):
         take_prepared,
     )
 
-    if prepared := flow.prepared:
+    if prepared := prepared_of(flow):
         threshold = prepared["config"]["duplicates"]["near_threshold"]
         tables = read_prepared(prepared)
         return take_prepared(*tables, prepared["report"], threshold, seen)
@@ -248,9 +253,7 @@ def load_adverts(flow: FlowSpec, task: str, seen: Sequence[str] | None):
 
 def describe_data(flow: FlowSpec) -> tuple[dict, dict]:
     """What a run was trained on, for its lineage, and the configuration that holds."""
-    prepared = getattr(
-        flow, "prepared", None
-    )  # runs that version 0.1.0 began have none
+    prepared = prepared_of(flow)
     given = {
         "data": flow.data,
         "validation data": flow.validation_data,
