@@ -112,7 +112,7 @@ PYTEST := $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadscope
 
 .PHONY: test test-all lint docs scores benchmark
 test: $(STAMPS)/.development  ## Run the tests that are quick
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow and not every_flow" $(ARGS)
 
 test-all: $(STAMPS)/.development  ## Run all tests
 	$(PYTEST) $(ARGS)

@@ -163,10 +163,15 @@ def asked_of(flow: FlowSpec) -> dict[str, dict[str, Any]]:
     """What each step that leaves this machine asks for, by its name.
 
     Returns:
-        The attributes of its `@batch` or `@kubernetes`, and which it is as `engine`.
+        The attributes of its `@batch` or `@kubernetes`, which it is as `engine`, and
+        `is_parallel`, whether several machines take it together.
     """
     return {
-        step.name: {**decorator.attributes, "engine": decorator.name}
+        step.name: {
+            **decorator.attributes,
+            "engine": decorator.name,
+            "is_parallel": any(other.name == "parallel" for other in step.decorators),
+        }
         for step in flow
         for decorator in step.decorators
         if decorator.name in NAMES
@@ -188,6 +193,7 @@ def find_problems(asked: Mapping[str, Mapping[str, Any]]) -> list[str | None]:
             check_user(get_username()),
             check_role({step["iam_role"] for step in on_batch}),
             *map(check_queue, sorted(queues, key=str)),
+            *(check_company(name) for name in asked if asked[name]["is_parallel"]),
         ]
     images = {(step["engine"], step["image"]) for step in asked.values()}
     problems += [check_image(*image) for image in sorted(images, key=str)]
@@ -331,6 +337,16 @@ def check_sight(checkpoint: str) -> str | None:
             "`aws s3 cp --recursive`, and give --checkpoint s3://…"
         )
     return None
+
+
+def check_company(step: str) -> str | None:
+    """Whether machines that take a step together can tell that all have ended."""
+    if _has_service():
+        return None
+    return (
+        f"without a metadata service the machines of {step} would wait for each other "
+        "in vain: set METAFLOW_DEFAULT_METADATA=service and METAFLOW_SERVICE_URL"
+    )
 
 
 def check_memory(setting: str, asked: float, needed: float) -> str | None:

@@ -39,6 +39,19 @@ compiled = pytest.mark.parametrize(
 )
 
 
+def first(one):
+    """A test of `one` flow, which `make test-all` repeats with the others."""
+    return pytest.mark.parametrize(
+        "flow",
+        [
+            pytest.param(
+                flow, marks=pytest.mark.slow if flow == one else pytest.mark.every_flow
+            )
+            for flow in FLOWS
+        ],
+    )
+
+
 @pytest.fixture
 def start(s3, tiny_bert, tmp_path, monkeypatch):
     """Start a flow on the first rows of its sample and a tiny encoder, both on S3."""
@@ -125,9 +138,8 @@ def test_the_image_has_the_requirements_and_not_the_project(batch_image, tmp_pat
     assert [done.returncode for done in imported.values()] == [0, 1]
 
 
-@pytest.mark.slow
-def test_a_flow_runs_from_its_code_package_alone(batch, s3, start, check):
-    flow = "skill_similarity_flow"
+@first("skill_similarity_flow")
+def test_a_flow_runs_from_its_code_package_alone(batch, s3, start, check, flow):
     done = start(flow, "run", *ON_BATCH, cpu=3, memory=5000, shared_memory=700)
     check(flow, done)
     check_jobs(batch)
@@ -142,10 +154,10 @@ def test_a_flow_runs_from_its_code_package_alone(batch, s3, start, check):
     check_that_no_token_left(batch, s3)
 
 
-@pytest.mark.slow
-def test_it_continues_after_a_failure_in_each_step(batch, start, resume, check):
+@first("mlm_flow")
+def test_it_continues_after_a_failure_in_each_step(batch, start, resume, check, flow):
     """One chain of resumes, each failing one step later than the last."""
-    flow, fault = "mlm_flow", "tests.faults.fail:at="
+    fault = "tests.faults.fail:at="
     done = start(flow, "run", *ON_BATCH, "--with", f"{fault}start")
     for step, following in pairwise([*STEPS, None]):
         assert done.returncode != 0
@@ -156,9 +168,8 @@ def test_it_continues_after_a_failure_in_each_step(batch, start, resume, check):
     check_jobs(batch, again=STEPS)
 
 
-@pytest.mark.slow
-def test_it_continues_after_kill_9_in_training(batch, start, resume, check):
-    flow = "nsp_flow"
+@first("nsp_flow")
+def test_it_continues_after_kill_9_in_training(batch, start, resume, check, flow):
     killed = start(flow, "run", *ON_BATCH, "--with", "tests.faults.kill_in_training")
     assert killed.returncode != 0
     assert batch.jobs[-1].facts["container"]["exitCode"] == 137
@@ -166,9 +177,8 @@ def test_it_continues_after_kill_9_in_training(batch, start, resume, check):
     check_jobs(batch, again=["train"])
 
 
-@pytest.mark.slow
-def test_it_goes_on_after_the_loss_of_a_spot_instance(batch, start, check):
-    flow = "ner_flow"
+@first("ner_flow")
+def test_it_goes_on_after_the_loss_of_a_spot_instance(batch, start, check, flow):
     batch.reclaim_when("train", "the training waits")
     retry = ("--with", "retry:times=1,minutes_between_retries=0")
     done = start(
@@ -179,9 +189,10 @@ def test_it_goes_on_after_the_loss_of_a_spot_instance(batch, start, check):
     check_jobs(batch, again=["train"])
 
 
-@pytest.mark.slow
-def test_it_bears_an_s3_that_is_busy_and_resets(batch, s3, start, check, monkeypatch):
-    flow = "company_descriptions_flow"
+@first("company_descriptions_flow")
+def test_it_bears_an_s3_that_is_busy_and_resets(
+    batch, s3, start, check, monkeypatch, flow
+):
     with busy_server(s3.endpoint, times=1000, every=7, resets=True) as server:
         monkeypatch.setenv("METAFLOW_S3_ENDPOINT_URL", server.endpoint)
         batch.brought["AWS_ENDPOINT_URL"] = server.endpoint

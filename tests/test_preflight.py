@@ -34,6 +34,7 @@ ASKED = {
     "image": IMAGE,
     "iam_role": "arn:aws:iam::000000000000:role/jobs",
     "memory": "4096",
+    "is_parallel": False,
 }
 COMPUTE = Compute(memory=16_000).model_dump()
 ENCODER = {"checkpoint": "embedded", "weight_bytes": 90_000_000}
@@ -294,7 +295,18 @@ def test_what_a_flow_asks_is_read_from_its_decorators():
         SimpleNamespace(name="start", decorators=[]),
         SimpleNamespace(name="train", decorators=[card, on_batch]),
     ]
-    assert asked_of(flow) == {"train": {"queue": QUEUE, "engine": "batch"}}
+    train = {"queue": QUEUE, "engine": "batch", "is_parallel": False}
+    assert asked_of(flow) == {"train": train}
+    flow[1].decorators.append(SimpleNamespace(name="parallel", attributes={}))
+    assert asked_of(flow) == {"train": train | {"is_parallel": True}}
+
+
+def test_several_machines_need_a_service(ready, context):
+    asked = {"train": ASKED | {"is_parallel": True}}
+    check_machine(asked, COMPUTE, ENCODER, ["sample"])
+    context.metadata.TYPE = "local"
+    with pytest.raises(ValueError, match="the machines of train would wait"):
+        check_machine(asked, COMPUTE, ENCODER, ["sample"])
 
 
 def test_a_run_is_refused_before_anything_is_stored(ready, s3, monkeypatch, tmp_path):
