@@ -40,7 +40,8 @@ OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in [*KINDS][1:]]
 
 def train_kind(kind, folder, settings, log=None, on_row=None, checkpoints=None):
     """What each process does: weights and log of all of them, in their order."""
-    saving.COST = 1e9  # each step may be saved
+    if distributed.is_initialized():
+        saving.COST = 1e9  # each step may be saved
     log = log or TrainingLog(on_row, seed=SEED)
     model = KINDS[kind](folder, log, checkpoints, **settings)
     own = model.state_dict(), without_seconds(log.rows)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from nervaluate import Evaluator
 from seqeval.metrics import classification_report
@@ -189,6 +189,7 @@ def test_values_go_into_the_spread_over_seeds():
 
 
 @given(texts)
+@example([([(0, 1, "SKILL")], [(0, 1, "BENEFIT")])])  # a label that no gold span has
 def test_every_span_is_counted_once(rows):
     gold, predicted = (list(column) for column in zip(*rows, strict=True))
     found = count_errors(gold, predicted)

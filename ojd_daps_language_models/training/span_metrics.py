@@ -159,6 +159,7 @@ def count_errors(
             (span[2], "invented") for span in set(found) - {p[1] for p in pairs}
         )
     labels = sorted({label for label, _ in counts})
+    taken = sorted({label for _, label in confusion})
     return {
         "labels": {
             label: {error: counts[label, error] for error in ERRORS} for label in labels
@@ -169,7 +170,7 @@ def count_errors(
         "confusion": {
             label: {
                 other: confusion[label, other]
-                for other in labels
+                for other in taken
                 if confusion[label, other]
             }
             for label in sorted({label for label, _ in confusion})
