@@ -58,8 +58,14 @@ def train(prepared: tuple, epochs: int, store: Folder | None, minutes: float) ->
 
 
 def train_apart(arguments: argparse.Namespace) -> None:
-    """Train in this process, which may be killed; tell when it began and each step."""
+    """Train in this process, which may be killed; tell when it began and each step.
+
+    Checkpoints may cost what they want, so that a short training has some.
+    """
+    from ojd_daps_language_models.training import saving
     from ojd_daps_language_models.training.fit import TrainingLog
+
+    saving.COST = 1
 
     def on_step_end(self, args, state, control, **kwargs):
         print(f"step {state.global_step}", flush=True)
@@ -85,7 +91,7 @@ def measure_cost(arguments: argparse.Namespace) -> None:
 
     Saver._save = timed_save
     prepared = prepare()
-    epochs = prepared[2].training.epochs
+    epochs = arguments.cost_epochs
     train(prepare(40), 1, None, 0)  # what is loaded at first
     bare, kept, shares, each, gaps = [], [], [], [], []
     for _ in range(arguments.repetitions):
@@ -192,6 +198,7 @@ def main() -> None:
         "--minutes", type=float, default=0.1, help="between checkpoints"
     )
     parser.add_argument("--repetitions", type=int, default=3, help="of the cost")
+    parser.add_argument("--cost-epochs", type=int, default=1, help="of its trainings")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
