@@ -437,7 +437,8 @@ def test_no_text_of_rows_kept_aside_is_told(tmp_path):
 
 
 def test_every_task_has_a_template():
-    tasks = {path.stem for path in (PROJECT_DIR / "configs").glob("*.yaml")}
+    folder = PROJECT_DIR / "ojd_daps_language_models/tasks"
+    tasks = {path.stem for path in folder.glob("[a-z]*.py")}
     assert {path.stem for path in TEMPLATES.glob("*.md")} == tasks | {"model_card"}
 
 
