@@ -91,8 +91,16 @@ def test_a_misspelt_key_is_refused_at_launch(home, flow):
     assert "training.epoch: no such key; did you mean 'epochs'?" in said
 
 
-@pytest.mark.slow
-@flows
+@pytest.mark.parametrize(
+    "flow",
+    [
+        pytest.param(
+            flow,
+            marks=pytest.mark.slow if flow == "nsp_flow" else pytest.mark.every_flow,
+        )
+        for flow in FLOWS
+    ],
+)
 def test_it_continues_after_a_failure_in_each_step(home, tiny_bert, flow):
     """One chain of resumes, each failing one step later than the last."""
     done = run_flow(
