@@ -3,33 +3,19 @@
 python flows/distributed_mlm_flow.py run --nodes 4 --with batch
 """
 
-from metaflow import (
-    Parameter,
-    batch,
-    card,
-    config_expr,
-    current,
-    environment,
-    parallel,
-    step,
-)
+from metaflow import Parameter, batch, card, config_expr, environment, parallel, step
 from mlm_flow import MLMFlow
 
-from ojd_daps_language_models.cards.components import live_curves
-from ojd_daps_language_models.cards.mlm import LOSS
 from ojd_daps_language_models.flow_utils import (
     PATIENT_THREADS,
     MachineChoosesEngine,
     cluster_of_step,
-    costs_of_all,
+    join_parallel_costs,
     measured,
-    training_checkpoints,
 )
 from ojd_daps_language_models.getters.checkpoints import get_checkpoint
-from ojd_daps_language_models.preflight import check_gpu
 from ojd_daps_language_models.resume import launch
 from ojd_daps_language_models.tasks import mlm
-from ojd_daps_language_models.training.processes import train_in_processes
 
 
 @MachineChoosesEngine
@@ -59,20 +45,7 @@ class DistributedMLMFlow(MLMFlow):
     @step
     def train(self):
         """Train on one machine of several, each of which ends with the same model."""
-        check_gpu(self.config.compute.gpu)
-        folder = get_checkpoint(self.origin, self.revision)
-        self.model, self.training_log = train_in_processes(
-            mlm.train,
-            self.tokens,
-            folder,
-            self.config,
-            self.epochs,
-            self.seed,
-            compute=self.config.compute,
-            cluster=cluster_of_step(),
-            on_row=live_curves(current.card, LOSS),
-            checkpoints=training_checkpoints(self),
-        )
+        self.fit(cluster_of_step())
         self.next(self.collect)
 
     @measured
@@ -80,7 +53,7 @@ class DistributedMLMFlow(MLMFlow):
     def collect(self, inputs):
         """Go on with what the first machine has."""
         self.model, self.training_log = inputs[0].model, inputs[0].training_log
-        self.costs = costs_of_all([each.costs for each in inputs], "train")
+        self.costs = join_parallel_costs(inputs, "train")
         self.merge_artifacts(inputs)
         self.next(self.evaluate)
 

@@ -19,6 +19,11 @@ from metaflow import (
 )
 
 from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.advert_data import (
+    check_adverts,
+    describe_data,
+    load_adverts,
+)
 from ojd_daps_language_models.cards.alive import unfailing_card
 from ojd_daps_language_models.cards.components import live_curves
 from ojd_daps_language_models.cards.mlm import LOSS, mlm_report
@@ -26,14 +31,11 @@ from ojd_daps_language_models.configs import MLMConfig
 from ojd_daps_language_models.flow_utils import (
     PATIENT_THREADS,
     MachineChoosesEngine,
-    check_adverts,
     check_parameters,
     config_parser,
     delete_checkpoints,
     describe_code,
-    describe_data,
     describe_outcome,
-    load_adverts,
     measured,
     resolve_config,
     stored_run,
@@ -64,6 +66,7 @@ from ojd_daps_language_models.training.processes import train_in_processes
 class MLMFlow(FlowSpec):
     """Masked language modelling on job adverts."""
 
+    nodes = 1  # machines that train together; DistributedMLMFlow asks for more
     config = Config(
         "config",
         default=str(PROJECT_DIR / "configs" / "mlm.yaml"),
@@ -107,7 +110,7 @@ class MLMFlow(FlowSpec):
     @step
     def start(self):
         """Check what could otherwise fail an hour later."""
-        check_parameters(self.epochs, self.seed)
+        check_parameters(self.epochs, self.seed, nodes=self.nodes)
         check_publishing(self.push_to, self.config.publishing, self.test_data)
         self.prepared, paths = check_adverts(self, "mlm")
         self.origin = pin_checkpoint(self.checkpoint)
@@ -155,6 +158,11 @@ class MLMFlow(FlowSpec):
     @step
     def train(self):
         """Train, and keep the epoch that is best on validation."""
+        self.fit()
+        self.next(self.evaluate)
+
+    def fit(self, cluster=None):
+        """Train on this machine, by itself or with the others of a cluster."""
         check_gpu(self.config.compute.gpu)
         folder = get_checkpoint(self.origin, self.revision)
         self.model, self.training_log = train_in_processes(
@@ -165,10 +173,10 @@ class MLMFlow(FlowSpec):
             self.epochs,
             self.seed,
             compute=self.config.compute,
+            cluster=cluster,
             on_row=live_curves(current.card, LOSS),
             checkpoints=training_checkpoints(self),
         )
-        self.next(self.evaluate)
 
     @batch(
         gpu=config_expr("config.compute.gpu"),

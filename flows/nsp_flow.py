@@ -20,6 +20,12 @@ from metaflow import (
 )
 
 from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.advert_data import (
+    check_adverts,
+    describe_data,
+    load_adverts,
+    prepared_of,
+)
 from ojd_daps_language_models.cards.alive import unfailing_card
 from ojd_daps_language_models.cards.components import live_curves
 from ojd_daps_language_models.cards.nsp import LOSS, nsp_report
@@ -27,16 +33,12 @@ from ojd_daps_language_models.configs import NSPConfig
 from ojd_daps_language_models.flow_utils import (
     PATIENT_THREADS,
     MachineChoosesEngine,
-    check_adverts,
     check_parameters,
     config_parser,
     delete_checkpoints,
     describe_code,
-    describe_data,
     describe_outcome,
-    load_adverts,
     measured,
-    prepared_of,
     resolve_config,
     stored_run,
     training_checkpoints,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -33,9 +33,6 @@ from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.configs import Compute, Section, parse_config
 from ojd_daps_language_models.energy import meter_energy
 from ojd_daps_language_models.failures import BadInput, explained_failures
-from ojd_daps_language_models.getters.adverts import iter_advert_parts
-from ojd_daps_language_models.getters.prepared import find_prepared, read_prepared
-from ojd_daps_language_models.getters.records import check_records
 from ojd_daps_language_models.getters.runs import DESCRIBED_BY, describe_run, task_of
 from ojd_daps_language_models.preflight import asked_of, check_launch
 from ojd_daps_language_models.stores import open_store
@@ -146,6 +143,19 @@ def join_costs(inputs, step: str) -> dict[str, dict]:
     }
 
 
+def join_parallel_costs(inputs, step: str) -> dict[str, dict]:
+    """The `costs` of a join after machines that took a step together: the first one's,
+    with the energy of all."""
+    tasks = [task.costs[step] for task in inputs]
+    energy = [cost["energy_kwh"] for cost in tasks]
+    hardware = f"{len(tasks)} machines, the first of which is: {tasks[0]['hardware']}"
+    together = {
+        "hardware": hardware,
+        "energy_kwh": None if None in energy else sum(energy),
+    }
+    return inputs[0].costs | {step: tasks[0] | together}
+
+
 def tag_run(flow: FlowSpec) -> None:
     """Tag a run, which then can be found in Metaflow's UI by what it is made from.
 
@@ -179,7 +189,7 @@ def tags_of(**described: str | None) -> list[str]:
     return tags
 
 
-def check_parameters(epochs: int, seed: int, seeds: int = 1) -> None:
+def check_parameters(epochs: int, seed: int, seeds: int = 1, nodes: int = 1) -> None:
     """Raise ValueError for a Parameter that no run can use."""
     if epochs < 0:
         raise ValueError(f"--epochs: expected 0 or more, found {epochs}")
@@ -187,83 +197,8 @@ def check_parameters(epochs: int, seed: int, seeds: int = 1) -> None:
         raise ValueError(f"--seed: expected 0 to {2**32 - 1}, found {seed}")
     if not 1 <= seeds <= 2**32 - seed:
         raise ValueError(f"--seeds: expected 1 or more, found {seeds}")
-
-
-def check_adverts(flow: FlowSpec, task: str) -> tuple[dict | None, list[str]]:
-    """Look at the adverts of a run before it begins.
-
-    Args:
-        task: whose sample `sample` is.
-
-    Returns:
-        The manifest where `--data` names prepared adverts, None for all others; and the
-        paths of all adverts.
-
-    Raises:
-        ValueError, OSError: as `find_prepared` and `check_records`.
-    """
-    prepared = find_prepared(flow.data)
-    official = [path for path in (flow.validation_data, flow.test_data) if path]
-    if not prepared:
-        for path in (flow.data, *official):
-            check_records(path, flow.config.data.columns, task)
-        return None, [flow.data, *official]
-    if official:
-        raise ValueError(
-            f"{flow.data} has its parts already: --validation-data and --test-data are "
-            "for flows/prepare_adverts_flow.py"
-        )
-    own = flow.config.to_dict()
-    own["data"] |= {"path": prepared["config"]["data"]["path"]}
-    differ = [name for name, kept in prepared["config"].items() if kept != own[name]]
-    if differ:
-        print(f"{', '.join(differ)}: as {prepared['data']} was prepared, not as here")
-    return prepared, [f"{prepared['place']}/adverts/"]
-
-
-def prepared_of(flow: FlowSpec) -> dict | None:
-    """What `check_adverts` found; runs that version 0.1.0 began have nothing."""
-    return getattr(flow, "prepared", None)
-
-
-def load_adverts(flow: FlowSpec, task: str, seen: Sequence[str] | None):
-    """The adverts of a run, read if they are prepared and prepared if they are not.
-
-    Args:
-        task: whose sample `sample` is.
-        seen: texts that the checkpoint was trained on, None where that is not known.
-
-    Returns:
-        `preprocessing.adverts.Prepared`.
-    """
-    from ojd_daps_language_models.preprocessing.adverts import (
-        prepare_adverts,
-        take_prepared,
-    )
-
-    if prepared := prepared_of(flow):
-        threshold = prepared["config"]["duplicates"]["near_threshold"]
-        tables = read_prepared(prepared)
-        return take_prepared(*tables, prepared["report"], threshold, seen)
-    given = iter_advert_parts(
-        flow.data, flow.validation_data, flow.test_data, flow.config.data, task
-    )
-    return prepare_adverts(given, flow.config, seen)
-
-
-def describe_data(flow: FlowSpec) -> tuple[dict, dict]:
-    """What a run was trained on, for its lineage, and the configuration that holds."""
-    prepared = prepared_of(flow)
-    given = {
-        "data": flow.data,
-        "validation data": flow.validation_data,
-        "test data": flow.test_data,
-    }
-    if not prepared:
-        return given, flow.config.to_dict()
-    official = {name: prepared["lineage"][name] for name in list(given)[1:]}
-    config = flow.config.to_dict() | prepared["config"]
-    return {"data": prepared["data"], **official}, config
+    if nodes < 1:
+        raise ValueError(f"--nodes: expected 1 or more, found {nodes}")
 
 
 def describe_code() -> dict[str, str]:
@@ -318,21 +253,6 @@ def training_checkpoints(flow: FlowSpec) -> TrainingCheckpoints | None:
         Compute(**flow.config.compute).checkpoint_minutes,
         notice and Path(notice),
     )
-
-
-def costs_of_all(costs: list[dict], step: str) -> dict:
-    """Costs of a run whose step ran on several machines at once.
-
-    Args:
-        costs: as each of them has them, the first one's first.
-    """
-    own = [each[step] for each in costs]
-    energy = [each["energy_kwh"] for each in own]
-    together = own[0] | {
-        "hardware": f"{len(own)} machines, the first of which is: {own[0]['hardware']}",
-        "energy_kwh": None if None in energy else sum(energy),
-    }
-    return costs[0] | {step: together}
 
 
 def cluster_of_step() -> Cluster:

@@ -35,3 +35,10 @@ def test_several_machines_train_one_model_and_are_not_asked_twice(tiny_bert, tmp
     assert found["costs"]["train"]["hardware"].startswith("2 machines")
     losses = found["training_log"]["loss"].dropna()
     assert losses.iloc[-1] < losses.iloc[0]
+
+
+def test_no_machine_is_refused_at_the_start(tiny_bert, tmp_path):
+    asked = ("run", "--checkpoint", tiny_bert, "--nodes", "0")
+    said = errors_of(run_flow("distributed_mlm_flow", tmp_path, *asked))
+    assert "--nodes: expected 1 or more, found 0" in said
+    assert "Traceback" not in said and "/load/" not in said

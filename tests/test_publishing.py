@@ -530,7 +530,7 @@ def test_nothing_is_told_of_a_secret_or_path_beside_what_is_told(tmp_path):
 
 
 PATHS = [
-    *("/home/anna/adverts.csv", "/Users/anna/adverts", "/root/.cache/hub", "/tmp/x/y"),
+    *map("/{}".format, ("home/anna/a.csv", "Users/anna/a", "root/.cache/hub", "tmp/x")),
     *("C:\\Users\\anna", "~/adverts", "s3://bucket/adverts", "file:///adverts"),
     "https://bucket.s3.eu-west-2.amazonaws.com/adverts",
 ]

@@ -1,0 +1,85 @@
+"""The adverts of a flow, prepared in its run or by an earlier one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ojd_daps_language_models.getters.adverts import iter_advert_parts
+from ojd_daps_language_models.getters.prepared import find_prepared, read_prepared
+from ojd_daps_language_models.getters.records import check_records
+
+
+def check_adverts(flow: Any, task: str) -> tuple[dict | None, list[str]]:
+    """Look at the adverts of a run before it begins.
+
+    Args:
+        task: whose sample `sample` is.
+
+    Returns:
+        The manifest where `--data` names prepared adverts, None for all others; and the
+        paths of all adverts.
+
+    Raises:
+        ValueError, OSError: as `find_prepared` and `check_records`.
+    """
+    prepared = find_prepared(flow.data)
+    official = [path for path in (flow.validation_data, flow.test_data) if path]
+    if not prepared:
+        for path in (flow.data, *official):
+            check_records(path, flow.config.data.columns, task)
+        return None, [flow.data, *official]
+    if official:
+        raise ValueError(
+            f"{flow.data} has its parts already: --validation-data and --test-data are "
+            "for flows/prepare_adverts_flow.py"
+        )
+    own = flow.config.to_dict()
+    own["data"] |= {"path": prepared["config"]["data"]["path"]}
+    differ = [name for name, kept in prepared["config"].items() if kept != own[name]]
+    if differ:
+        print(f"{', '.join(differ)}: as {prepared['data']} was prepared, not as here")
+    return prepared, [f"{prepared['place']}/adverts/"]
+
+
+def prepared_of(flow: Any) -> dict | None:
+    """What `check_adverts` found; runs that version 0.1.0 began have nothing."""
+    return getattr(flow, "prepared", None)
+
+
+def load_adverts(flow: Any, task: str, seen: Sequence[str] | None):
+    """The adverts of a run, read if they are prepared and prepared if they are not.
+
+    Args:
+        task: whose sample `sample` is.
+        seen: texts that the checkpoint was trained on, None where that is not known.
+
+    Returns:
+        `preprocessing.adverts.Prepared`.
+    """
+    from ojd_daps_language_models.preprocessing.adverts import (
+        prepare_adverts,
+        take_prepared,
+    )
+
+    if prepared := prepared_of(flow):
+        threshold = prepared["config"]["duplicates"]["near_threshold"]
+        tables = read_prepared(prepared)
+        return take_prepared(*tables, prepared["report"], threshold, seen)
+    given = iter_advert_parts(
+        flow.data, flow.validation_data, flow.test_data, flow.config.data, task
+    )
+    return prepare_adverts(given, flow.config, seen)
+
+
+def describe_data(flow: Any) -> tuple[dict, dict]:
+    """What a run was trained on, for its lineage, and the configuration that holds."""
+    prepared = prepared_of(flow)
+    given = {
+        "data": flow.data,
+        "validation data": flow.validation_data,
+        "test data": flow.test_data,
+    }
+    if not prepared:
+        return given, flow.config.to_dict()
+    official = {name: prepared["lineage"][name] for name in list(given)[1:]}
+    config = flow.config.to_dict() | prepared["config"]
+    return {"data": prepared["data"], **official}, config
