@@ -30,6 +30,7 @@ from pathlib import Path
 import pandas as pd
 
 from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models.advert_data import texts_by_part
 from ojd_daps_language_models.configs import MLMConfig, parse_config
 from ojd_daps_language_models.getters.checkpoints import get_checkpoint
 from ojd_daps_language_models.getters.storage import sample_path
@@ -47,7 +48,7 @@ def prepare(adverts: int | None = None) -> tuple[dict, Path, MLMConfig]:
     folder = get_checkpoint("embedded")
     config = parse_config((PROJECT_DIR / "configs/mlm.yaml").read_text(), MLMConfig)
     table = pd.DataFrame({"text": texts, "part": parts})
-    return mlm.tokenize(table, folder), folder, config
+    return mlm.tokenize(texts_by_part(table), folder), folder, config
 
 
 def train(prepared: tuple, epochs: int, store: Folder | None, minutes: float) -> bytes:

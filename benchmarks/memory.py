@@ -19,10 +19,12 @@ from pathlib import Path
 
 def measure(path: Path) -> dict:
     """Seconds of both steps and peak memory of this process."""
+    from ojd_daps_language_models.advert_data import texts_by_part
     from ojd_daps_language_models.configs import MLMConfig, Split
     from ojd_daps_language_models.getters.adverts import iter_advert_parts
     from ojd_daps_language_models.getters.checkpoints import get_checkpoint
     from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
+    from ojd_daps_language_models.stores import Folder
     from ojd_daps_language_models.tasks import mlm
 
     # The more adverts a generator invents, the more sentences it repeats.
@@ -32,10 +34,14 @@ def measure(path: Path) -> dict:
         iter_advert_parts(str(path), None, None, config.data), config
     )
     loaded = time.perf_counter()
-    tokens = mlm.tokenize(prepared.adverts, get_checkpoint("embedded"))
+    tokens = mlm.tokenize(
+        texts_by_part(prepared.adverts),
+        get_checkpoint("embedded"),
+        Folder(path.parent / "tokens"),
+    )
     return {
         "kept": len(prepared.adverts),
-        "tokens": sum(len(part["ids"]) for part in tokens.values()),
+        "tokens": sum(int(part["lengths"].sum()) for part in tokens.values()),
         "load": loaded - start,
         "tokenize": time.perf_counter() - loaded,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,

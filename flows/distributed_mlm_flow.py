@@ -3,15 +3,26 @@
 python flows/distributed_mlm_flow.py run --nodes 4 --with batch
 """
 
-from metaflow import Parameter, batch, card, config_expr, environment, parallel, step
+from metaflow import (
+    Parameter,
+    batch,
+    card,
+    config_expr,
+    current,
+    environment,
+    parallel,
+    step,
+)
 from mlm_flow import MLMFlow
 
+from ojd_daps_language_models.advert_data import texts_by_part
 from ojd_daps_language_models.flow_utils import (
     PATIENT_THREADS,
     MachineChoosesEngine,
     cluster_of_step,
     join_parallel_costs,
     measured,
+    token_store,
 )
 from ojd_daps_language_models.getters.checkpoints import get_checkpoint
 from ojd_daps_language_models.resume import launch
@@ -29,7 +40,9 @@ class DistributedMLMFlow(MLMFlow):
     def tokenize(self):
         """Turn adverts into tokens."""
         folder = get_checkpoint(self.origin, self.revision)
-        self.tokens = mlm.tokenize(self.adverts, folder)
+        self.tokens = mlm.tokenize(
+            texts_by_part(self.adverts), folder, token_store(self), current.pathspec
+        )
         self.next(self.train, num_parallel=self.nodes)
 
     @batch(

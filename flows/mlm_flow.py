@@ -23,6 +23,7 @@ from ojd_daps_language_models.advert_data import (
     check_adverts,
     describe_data,
     load_adverts,
+    texts_by_part,
 )
 from ojd_daps_language_models.cards.alive import unfailing_card
 from ojd_daps_language_models.cards.components import live_curves
@@ -39,6 +40,7 @@ from ojd_daps_language_models.flow_utils import (
     measured,
     resolve_config,
     stored_run,
+    token_store,
     training_checkpoints,
 )
 from ojd_daps_language_models.getters.checkpoints import (
@@ -52,6 +54,7 @@ from ojd_daps_language_models.getters.checkpoints import (
     pin_revision,
 )
 from ojd_daps_language_models.preflight import asked_of, check_gpu, check_machine
+from ojd_daps_language_models.preprocessing.token_files import open_tokens
 from ojd_daps_language_models.publishing.publish import (
     check_examples,
     check_publishing,
@@ -143,7 +146,9 @@ class MLMFlow(FlowSpec):
     def tokenize(self):
         """Turn adverts into tokens."""
         folder = get_checkpoint(self.origin, self.revision)
-        self.tokens = mlm.tokenize(self.adverts, folder)
+        self.tokens = mlm.tokenize(
+            texts_by_part(self.adverts), folder, token_store(self), current.pathspec
+        )
         self.next(self.train)
 
     @batch(
@@ -165,18 +170,19 @@ class MLMFlow(FlowSpec):
         """Train on this machine, by itself or with the others of a cluster."""
         check_gpu(self.config.compute.gpu)
         folder = get_checkpoint(self.origin, self.revision)
-        self.model, self.training_log = train_in_processes(
-            mlm.train,
-            self.tokens,
-            folder,
-            self.config,
-            self.epochs,
-            self.seed,
-            compute=self.config.compute,
-            cluster=cluster,
-            on_row=live_curves(current.card, LOSS),
-            checkpoints=training_checkpoints(self),
-        )
+        with open_tokens(self.tokens, token_store(self)) as tokens:
+            self.model, self.training_log = train_in_processes(
+                mlm.train,
+                tokens,
+                folder,
+                self.config,
+                self.epochs,
+                self.seed,
+                compute=self.config.compute,
+                cluster=cluster,
+                on_row=live_curves(current.card, LOSS),
+                checkpoints=training_checkpoints(self),
+            )
 
     @batch(
         gpu=config_expr("config.compute.gpu"),
@@ -192,14 +198,15 @@ class MLMFlow(FlowSpec):
         """Score the model once on the test adverts and write the report."""
         delete_checkpoints(self)
         folder = get_checkpoint(self.origin, self.revision)
-        self.metrics = mlm.evaluate(
-            self.tokens,
-            folder,
-            self.model,
-            self.config,
-            self.seed,
-            self.adverts,
-        )
+        with open_tokens(self.tokens, token_store(self)) as tokens:
+            self.metrics = mlm.evaluate(
+                tokens,
+                folder,
+                self.model,
+                self.config,
+                self.seed,
+                texts_by_part(self.adverts)["train"],
+            )
         data, config = describe_data(self)
         self.recipe = resolve_config(
             config, data["data"], self.origin, self.epochs, self.seed

@@ -24,7 +24,7 @@ from ojd_daps_language_models.advert_data import (
     check_adverts,
     describe_data,
     load_adverts,
-    prepared_of,
+    with_sentences,
 )
 from ojd_daps_language_models.cards.alive import unfailing_card
 from ojd_daps_language_models.cards.components import live_curves
@@ -53,7 +53,6 @@ from ojd_daps_language_models.getters.checkpoints import (
     pin_checkpoint,
     pin_revision,
 )
-from ojd_daps_language_models.getters.prepared import read_sentences
 from ojd_daps_language_models.preflight import asked_of, check_gpu, check_machine
 from ojd_daps_language_models.preprocessing.packing import count_truncated
 from ojd_daps_language_models.publishing.publish import check_publishing, publish
@@ -139,11 +138,9 @@ class NSPFlow(FlowSpec):
         self.adverts, self.kept_aside, report = load_adverts(
             self, "nsp", get_training_texts(self.origin)
         )
-        prepared = prepared_of(self)
+        adverts, sentences = with_sentences(self.adverts)
         self.sentences, self.pairs, paired = make_pairs(
-            self.adverts,
-            self.config.pairs,
-            read_sentences(prepared) if prepared else None,
+            adverts, self.config.pairs, sentences
         )
         self.data_report = report | paired
         self.next(self.tokenize)

@@ -1,11 +1,20 @@
 """The adverts of a flow, prepared in its run or by an earlier one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
+import pandas as pd
+
 from ojd_daps_language_models.getters.adverts import iter_advert_parts
-from ojd_daps_language_models.getters.prepared import find_prepared, read_prepared
+from ojd_daps_language_models.getters.prepared import (
+    PreparedTexts,
+    find_prepared,
+    read_adverts,
+    read_kept_aside,
+    read_sentences,
+)
 from ojd_daps_language_models.getters.records import check_records
+from ojd_daps_language_models.preprocessing.splits import PARTS
 
 
 def check_adverts(flow: Any, task: str) -> tuple[dict | None, list[str]]:
@@ -45,29 +54,51 @@ def prepared_of(flow: Any) -> dict | None:
     return getattr(flow, "prepared", None)
 
 
-def load_adverts(flow: Any, task: str, seen: Sequence[str] | None):
-    """The adverts of a run, read if they are prepared and prepared if they are not.
+def load_adverts(
+    flow: Any, task: str, seen: Collection[str] | None
+) -> tuple[pd.DataFrame | dict, pd.DataFrame, dict]:
+    """The adverts of a run, which are prepared now unless they are already.
 
     Args:
         task: whose sample `sample` is.
         seen: texts that the checkpoint was trained on, None where that is not known.
 
     Returns:
-        `preprocessing.adverts.Prepared`.
+        What `preprocessing.adverts.prepare_adverts` does. Adverts that an earlier run
+        has prepared stay in their files: of them the manifest stands for the table.
     """
     from ojd_daps_language_models.preprocessing.adverts import (
+        describe_prepared,
         prepare_adverts,
-        take_prepared,
     )
 
-    if prepared := prepared_of(flow):
-        threshold = prepared["config"]["duplicates"]["near_threshold"]
-        tables = read_prepared(prepared)
-        return take_prepared(*tables, prepared["report"], threshold, seen)
-    given = iter_advert_parts(
-        flow.data, flow.validation_data, flow.test_data, flow.config.data, task
-    )
-    return prepare_adverts(given, flow.config, seen)
+    prepared = prepared_of(flow)
+    if not prepared:
+        given = iter_advert_parts(
+            flow.data, flow.validation_data, flow.test_data, flow.config.data, task
+        )
+        return prepare_adverts(given, flow.config, seen)
+    held_out = {part: PreparedTexts(prepared, part) for part in PARTS[1:]}
+    threshold = prepared["config"]["duplicates"]["near_threshold"]
+    report = describe_prepared(prepared["report"], held_out, threshold, seen)
+    return prepared, read_kept_aside(prepared), report
+
+
+def texts_by_part(adverts: pd.DataFrame | dict) -> dict[str, Collection[str]]:
+    """The texts of each part of the adverts that `load_adverts` gave."""
+    if isinstance(adverts, dict):
+        return {part: PreparedTexts(adverts, part) for part in PARTS}
+    return {part: adverts.loc[adverts["part"] == part, "text"] for part in PARTS}
+
+
+def with_sentences(
+    adverts: pd.DataFrame | dict,
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The adverts that `load_adverts` gave as a table (employer, part, and text unless
+    they were prepared), and their sentences, where these are known."""
+    if isinstance(adverts, dict):
+        return read_adverts(adverts, ["employer", "part"]), read_sentences(adverts)
+    return adverts, None
 
 
 def describe_data(flow: Any) -> tuple[dict, dict]:

@@ -35,7 +35,7 @@ from ojd_daps_language_models.energy import meter_energy
 from ojd_daps_language_models.failures import BadInput, explained_failures
 from ojd_daps_language_models.getters.runs import DESCRIBED_BY, describe_run, task_of
 from ojd_daps_language_models.preflight import asked_of, check_launch
-from ojd_daps_language_models.stores import open_store
+from ojd_daps_language_models.stores import Store, open_store
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.processes import Cluster
 
@@ -279,6 +279,16 @@ def place_beside_runs(flow: FlowSpec, name: str) -> str | None:
     if datastore.TYPE == "local":
         root = str(Path(root).resolve())
     return f"{root}/{name}"
+
+
+def token_store(flow: FlowSpec) -> Store | None:
+    """Where runs keep their files of tokens, each under the task that has written it.
+
+    Returns:
+        None where the datastore is neither the local disk nor S3.
+    """
+    place = place_beside_runs(flow, "tokens")
+    return place and open_store(place)
 
 
 def delete_checkpoints(flow: FlowSpec) -> None:

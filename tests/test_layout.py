@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "getters": LEAVES | {"getters"},
     "preprocessing": LEAVES | {"preprocessing", "stores"},
     "training": LEAVES | {"training", "preprocessing", "stores"},
-    "tasks": LEAVES | {"tasks", "preprocessing", "training"},
+    "tasks": LEAVES | {"tasks", "preprocessing", "stores", "training"},
     "publishing": LEAVES | {"publishing", "preprocessing", "cards"},
     "stores": {"getters"},
     "archive": set(),

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from test_cards import Card, in_brackets, mlm_artifacts
 from test_personal_data import PIECES
 
+from ojd_daps_language_models.advert_data import texts_by_part
 from ojd_daps_language_models.cards.mlm import mlm_report
 from ojd_daps_language_models.configs import MLMConfig
 from ojd_daps_language_models.preprocessing.packing import (
@@ -93,10 +94,12 @@ def adverts():
 
 
 def audit(adverts, checkpoint, epochs, config=CONFIG):
-    tokens = mlm.tokenize(adverts, checkpoint)
+    texts = texts_by_part(adverts)
+    tokens = mlm.tokenize(texts, checkpoint)
     model, _ = mlm.train(tokens, checkpoint, config, epochs, seed=0)
     return [
-        mlm.evaluate(tokens, checkpoint, model, config, 0, adverts) for _ in range(2)
+        mlm.evaluate(tokens, checkpoint, model, config, 0, texts["train"])
+        for _ in range(2)
     ]
 
 
@@ -272,7 +275,7 @@ def test_a_slot_is_read_as_it_was_in_training(bracket_bert, packed, width):
         for values in model.base_model.parameters():
             values *= 5  # so that each token around a slot matters, and its position
     texts = ["We pay well. " * 5 + "Call [PHONE]. " * 9, "Call [PHONE]. " * 30]
-    tokens = mlm.tokenize(pd.DataFrame({"text": texts, "part": "train"}), bracket_bert)
+    tokens = mlm.tokenize({"train": texts}, bracket_bert)
     tokens = Tokens(**tokens["train"])
     assert tokens.lengths[0] % width
     first = 0 if packed else None

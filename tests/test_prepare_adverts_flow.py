@@ -14,19 +14,30 @@ from conftest import SAMPLE
 
 from flows import artifacts, errors_of, run_flow, run_id_of, sentences_in
 from ojd_daps_language_models import preflight
+from ojd_daps_language_models.advert_data import texts_by_part
 from ojd_daps_language_models.configs import NSPConfig, parse_config
 from ojd_daps_language_models.getters import prepared
 from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.prepared import (
+    PreparedTexts,
     find_prepared,
-    read_prepared,
+    read_adverts,
+    read_kept_aside,
     read_sentences,
 )
 from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
 from ojd_daps_language_models.preprocessing.pairs import make_pairs
+from ojd_daps_language_models.preprocessing.splits import PARTS
+from ojd_daps_language_models.preprocessing.token_files import open_tokens, read_tokens
+from ojd_daps_language_models.stores import Folder
 
 prepare = partial(run_flow, "prepare_adverts_flow")
 LATEST = "run:PrepareAdvertsFlow/latest"
+COLUMNS = ["id", "text", "employer", "title", "date", "source", "row", "part"]
+
+
+def read_prepared(found):
+    return read_adverts(found, COLUMNS), read_kept_aside(found)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +112,13 @@ def test_they_are_what_a_training_would_have_made_of_the_files(folder, home):
             one.sort_values(order, ignore_index=True),
             other.sort_values(order, ignore_index=True),
         )
+    table = read_adverts(found, ["text", "part"])
+    for part in PARTS:
+        texts = PreparedTexts(found, part)
+        expected = table.loc[table["part"] == part, "text"].tolist()
+        assert list(texts) == list(texts) == expected, "each time anew"
+        assert len(texts) == len(expected)
+        assert expected[0] in texts and "no advert" not in texts
     sentences, pairs, _ = make_pairs(adverts, config.pairs)
     pd.testing.assert_frame_equal(read_sentences(found), sentences)
     again = make_pairs(adverts, config.pairs, read_sentences(found))
@@ -119,13 +137,29 @@ def test_a_model_learns_from_them_as_from_the_files(resumed, home, tiny_bert, fl
         found[data] = artifacts(flow, home, done)
     of_run, of_files = found[LATEST], found["adverts"]
     assert of_run["data_report"] == of_files["data_report"]
-    pd.testing.assert_frame_equal(of_run["adverts"], of_files["adverts"])
-    assert of_run["tokens"].keys() == of_files["tokens"].keys()
-    for part, fields in of_run["tokens"].items():
+    texts = texts_by_part(of_files["adverts"])
+    for part, own in texts_by_part(of_run["adverts"]).items():
+        assert list(own) == list(texts[part])
+    tokens = [tokens_of(run, home) for run in (of_run, of_files)]
+    assert tokens[0].keys() == tokens[1].keys() == set(PARTS)
+    for part, fields in tokens[0].items():
         for name, values in fields.items():
-            assert np.array_equal(values, of_files["tokens"][part][name])
+            assert np.array_equal(values, tokens[1][part][name])
     run = f"run:PrepareAdvertsFlow/{run_id_of(resumed[2])}"
     assert of_run["lineage"]["data"] == of_run["recipe"]["data"]["path"] == run
+
+
+def as_arrays(fields):
+    return read_tokens(fields)._asdict() if "path" in fields else fields
+
+
+def tokens_of(run, home):
+    """Of each part the arrays, whether they are in the artifact or in files."""
+    with open_tokens(run["tokens"], Folder(home / ".metaflow/tokens")) as tokens:
+        return {
+            part: {name: values.copy() for name, values in as_arrays(fields).items()}
+            for part, fields in tokens.items()
+        }
 
 
 def copy_of(folder, tmp_path):

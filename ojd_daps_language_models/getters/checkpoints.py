@@ -8,12 +8,14 @@ import ast
 import atexit
 import hashlib
 import importlib.util
+import itertools
 import json
 import logging
 import re
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from ojd_daps_language_models.archive import unpack_folder
+from ojd_daps_language_models.getters.prepared import PreparedTexts
 from ojd_daps_language_models.getters.runs import (
     get_run_artifact,
     get_training_rows,
@@ -145,7 +148,7 @@ def describe_origin(checkpoint: str) -> dict[str, Any] | None:
         }
 
 
-def get_training_texts(checkpoint: str) -> list[str] | None:
+def get_training_texts(checkpoint: str) -> Collection[str] | None:
     """What a checkpoint was trained on by runs here: theirs, and those before them.
 
     Args:
@@ -161,18 +164,23 @@ def get_training_texts(checkpoint: str) -> list[str] | None:
     return collect_training_texts(rows, get_run_artifact(*run, "origin"))
 
 
-def collect_training_texts(rows: pd.DataFrame, checkpoint: str) -> list[str]:
+def collect_training_texts(
+    rows: pd.DataFrame | dict, checkpoint: str
+) -> Collection[str]:
     """What a model has read: the training part of its run, and those before it.
 
     Args:
-        rows: columns `text` and `part`, and `other` where texts are paired.
+        rows: columns `text` and `part`, and `other` where texts are paired; or the
+            manifest of prepared adverts.
         checkpoint: that the run began from, of `pin_checkpoint`.
     """
-    texts = get_training_texts(checkpoint) or []
+    before = get_training_texts(checkpoint) or []
+    if isinstance(rows, dict):
+        own = PreparedTexts(rows, "train")
+        return [*before, *own] if before else own
     train = rows[rows["part"] == "train"]
-    for column in train.columns.intersection(["text", "other"]):
-        texts += train[column].tolist()
-    return texts
+    columns = train.columns.intersection(["text", "other"])
+    return [*before, *itertools.chain.from_iterable(train[name] for name in columns)]
 
 
 def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]:

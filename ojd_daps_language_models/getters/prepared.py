@@ -1,7 +1,7 @@
 """Adverts that `flows/prepare_adverts_flow.py` has prepared."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ojd_daps_language_models.getters.storage import (
 
 FLOW = "PrepareAdvertsFlow"
 SCHEMA = 1  # of manifests that can be read
-ADVERT_COLUMNS = ["id", "text", "employer", "title", "date", "source", "row", "part"]
+_AT_ONCE = 1000  # adverts
 
 
 def find_prepared(path: str) -> dict[str, Any] | None:
@@ -68,14 +68,52 @@ def find_prepared(path: str) -> dict[str, Any] | None:
     return manifest | {"data": data, "place": place}
 
 
-def read_prepared(prepared: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The adverts with their parts, and the rows that were kept aside.
+class PreparedTexts(Collection[str]):
+    """The texts of a part, which are read anew each time that somebody goes through
+    them, and never are in memory all at once.
+
+    Args:
+        prepared: from `find_prepared`.
+        part: of `preprocessing.splits.PARTS`.
+    """
+
+    def __init__(self, prepared: dict[str, Any], part: str):
+        self._prepared, self._part = prepared, part
+
+    def __len__(self) -> int:
+        return self._prepared["report"]["parts"][self._part]["adverts"]
+
+    def __iter__(self) -> Iterator[str]:
+        from pyarrow import compute, parquet
+
+        for file in _files(self._prepared, "adverts"):
+            with explained_faults(file.location), open_file(file) as stream:
+                for rows in parquet.ParquetFile(stream).iter_batches(
+                    _AT_ONCE, columns=["text", "part"]
+                ):
+                    mine = compute.equal(rows["part"], self._part)
+                    yield from rows["text"].filter(mine).to_pylist()
+
+    def __contains__(self, text: object) -> bool:
+        return any(text == own for own in self)
+
+
+def read_adverts(prepared: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:
+    """Some columns of all adverts: id, text, employer, title, date, source, row, part.
 
     Args:
         prepared: from `find_prepared`.
     """
-    adverts = _read_files(prepared, "adverts", ADVERT_COLUMNS)
-    return adverts.to_pandas(), _read_files(prepared, "kept_aside").to_pandas()
+    return _read_files(prepared, "adverts", columns).to_pandas()
+
+
+def read_kept_aside(prepared: dict[str, Any]) -> pd.DataFrame:
+    """The rows that were kept aside: source, row, id, reason.
+
+    Args:
+        prepared: from `find_prepared`.
+    """
+    return _read_files(prepared, "kept_aside").to_pandas()
 
 
 def read_sentences(prepared: dict[str, Any]) -> pd.DataFrame:
@@ -142,9 +180,16 @@ def _read_files(
     from pyarrow import parquet
 
     tables = []
-    for name in (file["name"] for file in prepared["files"]):
-        if name.startswith(f"{kind}/"):
-            file = File(f"{prepared['place']}/{name}", name)
-            with explained_faults(file.location), open_file(file) as stream:
-                tables.append(parquet.read_table(stream, columns=columns))
+    for file in _files(prepared, kind):
+        with explained_faults(file.location), open_file(file) as stream:
+            tables.append(parquet.read_table(stream, columns=columns))
     return pyarrow.concat_tables(tables)
+
+
+def _files(prepared: dict[str, Any], kind: str) -> list[File]:
+    names = [file["name"] for file in prepared["files"]]
+    return [
+        File(f"{prepared['place']}/{name}", name)
+        for name in names
+        if name.startswith(f"{kind}/")
+    ]

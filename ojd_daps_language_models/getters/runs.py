@@ -105,8 +105,9 @@ def get_run_artifact(flow: str, run_id: str, name: str = "model") -> Any:
         )
 
 
-def get_training_rows(flow: str, run_id: str) -> "pd.DataFrame":
-    """The rows that a run divided into parts: tasks differ in what they read."""
+def get_training_rows(flow: str, run_id: str) -> "pd.DataFrame | dict":
+    """The rows that a run divided into parts: tasks differ in what they read. Of
+    prepared adverts it is their manifest, see `getters.prepared`."""
     for name in TEXTS[:-1]:
         try:
             return get_run_artifact(flow, run_id, name)

@@ -1,6 +1,6 @@
 """From raw adverts to clean, deduplicated parts, with an account of every one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,6 +14,7 @@ from ojd_daps_language_models.preprocessing.preparation import (
     drop_duplicates,
     funnel,
     hash_parts,
+    held_out_texts,
     keep_choosing_apart,
     measure_seen,
     nothing_left,
@@ -49,7 +50,7 @@ class Prepared(NamedTuple):
 
 
 def prepare_adverts(
-    given: dict[str, Iterable[Chunk]], config, seen: Sequence[str] | None = None
+    given: dict[str, Iterable[Chunk]], config, seen: Iterable[str] | None = None
 ) -> Prepared:
     """Clean adverts, replace personal data, drop duplicates, split, measure overlap.
 
@@ -91,7 +92,9 @@ def prepare_adverts(
         "names": describe_name_pipeline(nlp),
         "sentences": describe_sentence_pipeline(sentence_nlp),
         "overlap": overlap,
-        "seen_by_checkpoint": measure_seen(seen, adverts, threshold, "advert"),
+        "seen_by_checkpoint": measure_seen(
+            seen, held_out_texts(adverts), threshold, "advert"
+        ),
         "fingerprint": hash_parts(adverts["part"], adverts["text"]),
     }
     print_report(report)
@@ -99,24 +102,24 @@ def prepare_adverts(
     return Prepared(adverts, aside.drop(columns="stage"), report)
 
 
-def take_prepared(
-    adverts: pd.DataFrame,
-    kept_aside: pd.DataFrame,
+def describe_prepared(
     report: Mapping,
+    held_out: Mapping[str, Collection[str]],
     threshold: float,
-    seen: Sequence[str] | None,
-) -> Prepared:
-    """What `prepare_adverts` gives, of adverts that an earlier run has prepared.
+    seen: Iterable[str] | None,
+) -> dict:
+    """The report of `prepare_adverts` on adverts that an earlier run has prepared.
 
     Args:
         report: of that run.
+        held_out: texts of validation and of test.
         threshold: Jaccard similarity of near-duplicates.
         seen: texts that the checkpoint was trained on, None where that is not known.
     """
-    seen = measure_seen(seen, adverts, threshold, "advert")
+    seen = measure_seen(seen, held_out, threshold, "advert")
     report = {**report, "seen_by_checkpoint": seen}
     print_report(report)
-    return Prepared(adverts, kept_aside, report)
+    return report
 
 
 def why_unfit(text: str, data) -> str | None:

@@ -14,6 +14,7 @@ from ojd_daps_language_models.preprocessing.preparation import (
     drop_duplicates,
     funnel,
     hash_parts,
+    held_out_texts,
     keep_choosing_apart,
     measure_seen,
     nothing_left,
@@ -123,7 +124,9 @@ def prepare_sentences(
         "prevalence": float(came),
         "parts": _describe_parts(sentences),
         "overlap": overlap,
-        "seen_by_checkpoint": measure_seen(seen, sentences, threshold, "sentence"),
+        "seen_by_checkpoint": measure_seen(
+            seen, held_out_texts(sentences), threshold, "sentence"
+        ),
         "fingerprint": hash_parts(
             sentences["part"], sentences["label"], sentences["text"]
         ),

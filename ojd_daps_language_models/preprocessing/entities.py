@@ -15,6 +15,7 @@ from ojd_daps_language_models.preprocessing.preparation import (
     drop_duplicates,
     funnel,
     hash_parts,
+    held_out_texts,
     keep_choosing_apart,
     measure_seen,
     nothing_left,
@@ -135,7 +136,9 @@ def prepare_texts(
         "labels": labels,
         "parts": _describe_parts(texts),
         "overlap": overlap,
-        "seen_by_checkpoint": measure_seen(seen, texts, threshold, "text"),
+        "seen_by_checkpoint": measure_seen(
+            seen, held_out_texts(texts), threshold, "text"
+        ),
         "fingerprint": hash_parts(
             texts["part"], texts["text"], texts["spans"].map(repr)
         ),

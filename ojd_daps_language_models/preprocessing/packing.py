@@ -6,7 +6,7 @@ nothing here needs torch.
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,17 +102,28 @@ def load_tokenizer(folder: Path):
 
 def encode(texts: Iterable[str], tokenizer, batch_size: int = 1000) -> Tokens:
     """Tokenize whole adverts, each with the special tokens of its model."""
-    dtype = np.min_scalar_type(tokenizer.get_vocab_size())
     ids, lengths = [], []
+    for batch in encode_batches(texts, tokenizer, batch_size):
+        ids.append(batch.ids)
+        lengths.append(batch.lengths)
+    return Tokens(np.concatenate(ids), np.concatenate(lengths))
+
+
+def encode_batches(
+    texts: Iterable[str], tokenizer, batch_size: int = 1000
+) -> Iterator[Tokens]:
+    """As `encode`, some adverts at a time; at least once, perhaps with none."""
+    dtype = np.min_scalar_type(tokenizer.get_vocab_size())
     texts = iter(texts)
-    while batch := list(itertools.islice(texts, batch_size)):
+    while True:
+        batch = list(itertools.islice(texts, batch_size))
         encoded = [encoding.ids for encoding in tokenizer.encode_batch_fast(batch)]
-        lengths.extend(map(len, encoded))
-        ids.append(np.fromiter(itertools.chain.from_iterable(encoded), dtype))
-    return Tokens(
-        np.concatenate(ids) if ids else np.empty(0, dtype),
-        np.array(lengths, dtype=np.int32),
-    )
+        yield Tokens(
+            np.fromiter(itertools.chain.from_iterable(encoded), dtype),
+            np.array(list(map(len, encoded)), np.int32),
+        )
+        if len(batch) < batch_size:
+            return
 
 
 def encode_inputs(

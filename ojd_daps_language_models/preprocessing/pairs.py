@@ -52,7 +52,7 @@ def make_pairs(
     where an employer has one advert, becomes one of another kind, by their shares.
 
     Args:
-        adverts: columns text, employer, part.
+        adverts: columns employer, part, and text unless `sentences` are given.
         config: `shares` of the kinds of negatives, `min_words` of a sentence,
             `max_per_advert` first sentences, `seed`.
         sentences: of the adverts, as the table that is returned, where these are known.

@@ -7,7 +7,7 @@ that the getter could not use. `unit` is what a row is called: advert or sentenc
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -215,14 +215,22 @@ def compare_parts(
 ) -> dict[str, dict]:
     """What of each held-out part stands in training: see `overlap.measure_overlap`."""
     overlap = measure_overlap(
-        _sentences(rows, TRAIN, nlp, unit),
-        {part: _sentences(rows, part, nlp, unit) for part in (VALIDATION, TEST)},
+        _sentences(rows.loc[rows["part"] == TRAIN, "text"], TRAIN, nlp, unit),
+        {
+            part: _sentences(texts, part, nlp, unit)
+            for part, texts in held_out_texts(rows).items()
+        },
         threshold,
     )
     shared = count_shared_employers(rows)
     for part, numbers in overlap.items():
         numbers["employers_in_train"] = shared[part]
     return _named(overlap, unit)
+
+
+def held_out_texts(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """The texts of validation and of test."""
+    return {part: rows.loc[rows["part"] == part, "text"] for part in (VALIDATION, TEST)}
 
 
 def count_shared_employers(rows: pd.DataFrame) -> dict[str, int]:
@@ -234,19 +242,23 @@ def count_shared_employers(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def measure_seen(
-    texts: Sequence[str] | None, rows: pd.DataFrame, threshold: float, unit: str
+    texts: Iterable[str] | None,
+    held_out: Mapping[str, Collection[str]],
+    threshold: float,
+    unit: str,
 ) -> dict[str, dict] | None:
     """What of the held-out parts a checkpoint was trained on in an earlier run.
 
     Args:
         texts: that the checkpoint was trained on; None where that is not known.
+        held_out: texts of each of those parts.
     """
     if texts is None:
         return None
     nlp = load_sentence_pipeline()
     seen = measure_overlap(
         split_sentences(texts, nlp),
-        {part: _sentences(rows, part, nlp, unit) for part in (VALIDATION, TEST)},
+        {part: _sentences(own, part, nlp, unit) for part, own in held_out.items()},
         threshold,
     )
     for part, numbers in seen.items():
@@ -346,8 +358,9 @@ def _named(overlap: dict[str, dict], unit: str) -> dict[str, dict]:
     }
 
 
-def _sentences(rows: pd.DataFrame, part: str, nlp, unit: str) -> Iterator[list[str]]:
-    texts = rows.loc[rows["part"] == part, "text"]
+def _sentences(
+    texts: Collection[str], part: str, nlp, unit: str
+) -> Iterator[list[str]]:
     return split_sentences(
         progress_bar(f"comparing {part}", unit, len(texts), texts), nlp
     )

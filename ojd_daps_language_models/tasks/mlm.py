@@ -1,7 +1,7 @@
 """Masked language modelling: adapt an encoder to the language of adverts."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -16,27 +16,40 @@ from ojd_daps_language_models.preprocessing.packing import (
     load_tokenizer,
     pack,
 )
-from ojd_daps_language_models.preprocessing.splits import PARTS
+from ojd_daps_language_models.preprocessing.token_files import (
+    encode_to_file,
+    read_tokens,
+)
 from ojd_daps_language_models.progress import progress_bar
+from ojd_daps_language_models.stores import Store
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 
 
-def tokenize(adverts: pd.DataFrame, checkpoint: Path) -> dict[str, dict]:
+def tokenize(
+    texts: Mapping[str, Collection[str]],
+    checkpoint: Path,
+    store: Store | None = None,
+    name: str = "tokens",
+) -> dict[str, dict]:
     """Tokenize the adverts of each part.
 
     Args:
-        adverts: columns `text` and `part`.
+        texts: of each part.
         checkpoint: folder with a `tokenizer.json`.
+        store: for a file of each part; None: all is kept in memory.
+        name: of the folder there.
 
     Returns:
-        For each part the fields of `preprocessing.packing.Tokens`.
+        For each part what `preprocessing.token_files.open_tokens` asks for.
     """
     tokenizer = load_tokenizer(checkpoint)
     tokens = {}
-    for part in PARTS:
-        texts = adverts.loc[adverts["part"] == part, "text"]
-        bar = progress_bar(f"tokenizing {part}", "advert", len(texts), texts)
-        tokens[part] = encode(bar, tokenizer)._asdict()
+    for part, own in texts.items():
+        bar = progress_bar(f"tokenizing {part}", "advert", len(own), own)
+        if store:
+            tokens[part] = encode_to_file(bar, tokenizer, store, f"{name}/{part}.bin")
+        else:
+            tokens[part] = encode(bar, tokenizer)._asdict()
     return tokens
 
 
@@ -52,7 +65,7 @@ def train(
     """Train on the training part and keep the epoch that is best on validation.
 
     Args:
-        tokens: of each part, from `tokenize`.
+        tokens: of each part, see `preprocessing.token_files.open_tokens`.
         checkpoint: folder of the model to start from.
         epochs: 0 gives the checkpoint back, with a head.
         on_row: called with all rows of the log so far and the number of steps.
@@ -77,8 +90,8 @@ def train(
     log = TrainingLog(on_row)
     if epochs:
         read = _reader(checkpoint, model, config)
-        training = read(tokens["train"])
-        validation = read(tokens["validation"], frozen=True)
+        training = read(read_tokens(tokens["train"]))
+        validation = read(read_tokens(tokens["validation"]), frozen=True)
         run_training(
             MaskedLMTrainer,
             model,
@@ -103,7 +116,7 @@ def evaluate(
     model: bytes,
     config: MLMConfig,
     seed: int,
-    adverts: pd.DataFrame,
+    training_texts: Collection[str],
 ) -> dict:
     """Score the model on hidden words of the test part, beside checkpoint and floor.
 
@@ -112,11 +125,11 @@ def evaluate(
     likeliest.
 
     Args:
-        tokens: of each part, from `tokenize`.
+        tokens: of each part, see `preprocessing.token_files.open_tokens`.
         checkpoint: folder of the model before training.
         model: packed folder, from `train`.
         seed: of a new head.
-        adverts: those that `tokenize` was given.
+        training_texts: adverts of the training part, in the order of their tokens.
 
     Returns:
         `scores`: measure -> system (`after`, `before`, `floor`, and `change`, which is
@@ -136,7 +149,7 @@ def evaluate(
     batch_size = config.training.batch_size
     before, new_head = _load(checkpoint, tokens, seed)
     read = _reader(checkpoint, before, config)
-    test = read(tokens["test"], frozen=True)
+    test = read(read_tokens(tokens["test"]), frozen=True)
     hidden = {"before": score_hidden_tokens(before, test, batch_size, bf16)}
     with tempfile.TemporaryDirectory() as folder:
         after, _ = _load(unpack_folder(model, Path(folder)), tokens, seed)
@@ -155,7 +168,9 @@ def evaluate(
         "scores": _compare(sums, config),
         "by_pieces": _accuracy_by_pieces(hidden),
         "fill_mask": _fill_mask(config, checkpoint, before=before, after=after),
-        **_audit(tokens, hidden, read, before, after, checkpoint, config, adverts),
+        **_audit(
+            tokens, hidden, read, before, after, checkpoint, config, training_texts
+        ),
     }
 
 
@@ -243,7 +258,7 @@ def _token_counts(tokens: dict[str, dict], checkpoint: Path) -> np.ndarray:
     from transformers import AutoConfig, AutoTokenizer
 
     size = AutoConfig.from_pretrained(checkpoint).vocab_size
-    counts = count_tokens(tokens["train"]["ids"], size)
+    counts = count_tokens(read_tokens(tokens["train"]).ids, size)
     counts[AutoTokenizer.from_pretrained(checkpoint).all_special_ids] = 0
     return counts
 
@@ -265,15 +280,15 @@ def _reader(checkpoint: Path, model, config: MLMConfig) -> Callable:
     width = config.training.block_size
     apart = keeps_adverts_apart(model, width)
 
-    def read(tokens: dict, frozen: bool = False) -> MaskedBlocks:
-        largest = tokens["ids"].max(initial=0)
+    def read(tokens: Tokens, frozen: bool = False) -> MaskedBlocks:
+        largest = tokens.ids.max(initial=0)
         if largest >= model.config.vocab_size:
             raise ValueError(
                 f"{checkpoint}: its tokenizer gave token {largest}, but its model "
                 f"knows {model.config.vocab_size}; expected a tokenizer of that model"
             )
         return MaskedBlocks(
-            pack(Tokens(**tokens), width, tokenizer.pad_token_id, separate=not apart),
+            pack(tokens, width, tokenizer.pad_token_id, separate=not apart),
             vocabulary,
             config.masking.probability,
             config.masking.whole_words,
@@ -318,13 +333,14 @@ def _audit(
     after,
     checkpoint: Path,
     config: MLMConfig,
-    adverts: pd.DataFrame,
+    texts: Collection[str],
 ) -> dict:
     """What the model remembers of training adverts; nothing where nobody asks.
 
     Args:
         hidden: scores of both models on the test part.
         read: from `_reader`.
+        texts: of the training part.
     """
     from transformers import AutoTokenizer
 
@@ -346,11 +362,11 @@ def _audit(
         return {}
     batch_size = config.training.batch_size
     bf16 = uses_bf16(config.training.precision)
-    train, test = (Tokens(**tokens[part]) for part in ("train", "test"))
+    train, test = (read_tokens(tokens[part]) for part in ("train", "test"))
     members, others = draw_adverts(
         len(train.lengths), len(test.lengths), asked.audit_adverts, asked.seed
     )
-    blocks = read(pick(train, members)._asdict(), frozen=True)
+    blocks = read(pick(train, members), frozen=True)
     held_out = loss_falls(hidden, len(test.lengths))[others]
     if np.isnan(held_out).all() or (blocks.frozen.words < 0).all():
         print("memorisation: not audited, for no word of the adverts drawn is hidden")
@@ -369,7 +385,7 @@ def _audit(
             *(fill, after, tokenizer, width, first), batch_size=batch_size, bf16=bf16
         ),
         tokenizer,
-        adverts.loc[adverts["part"] == "train", "text"].tolist(),
+        texts,
         members,
         offsets_in_blocks(train, members, width, separate=first is None),
         width,

@@ -1,7 +1,7 @@
 """What a masked language model remembers of the adverts that it was trained on."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import sqrt
 from typing import NamedTuple
 
@@ -319,7 +319,7 @@ def offsets_in_blocks(
 def try_slots(
     fill_in: Callable[[Sequence[Slot], int | None, int], list[np.ndarray]],
     tokenizer: PreTrainedTokenizerFast,
-    texts: Sequence[str],
+    texts: Collection[str],
     audited: np.ndarray,
     offsets: np.ndarray,
     width: int,
@@ -349,7 +349,9 @@ def try_slots(
         it is hidden, both None for names.
     """
     rng = np.random.default_rng(seed)
-    searched = [texts[advert] for advert in audited]
+    wanted = set(audited.tolist())
+    found = {number: text for number, text in enumerate(texts) if number in wanted}
+    searched = [found[number] for number in audited.tolist()]
     placeholders, residual = find_slots(
         searched, offsets, width, tokenizer, phone_regions
     )
@@ -399,7 +401,7 @@ def _restored(slots: Sequence[Slot], given: Sequence[np.ndarray]) -> list[bool]:
 def _count_revealed(
     given: Sequence[np.ndarray],
     tokenizer: PreTrainedTokenizerFast,
-    texts: Sequence[str],
+    texts: Collection[str],
     phone_regions: Sequence[str],
 ) -> dict[str, int | float | None]:
     """How often e-mail addresses or telephone numbers were given, and real ones."""
@@ -411,11 +413,14 @@ def _count_revealed(
         reachable = [text[a:b] for kind, a, b in found if kind in REACHABLE]
         if reachable:
             revealed.append([_squeeze(one) for one in reachable])
-    known = "\n".join(map(_squeeze, texts)) if revealed else ""
+    sought = {one for found in revealed for one in found}
+    known: set[str] = set()
+    for text in map(_squeeze, texts) if sought else ():
+        known |= {one for one in sought - known if one in text}
     return {
         "personal_data": len(revealed),
         "at_most": _share(len(revealed), len(given))["high"] if given else None,
-        "in_training": sum(any(one in known for one in found) for found in revealed),
+        "in_training": sum(not known.isdisjoint(found) for found in revealed),
     }
 
 
