@@ -31,6 +31,7 @@ import pandas as pd
 
 from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.advert_data import texts_by_part
+from ojd_daps_language_models.archive import unpack_folder
 from ojd_daps_language_models.configs import MLMConfig, parse_config
 from ojd_daps_language_models.getters.checkpoints import get_checkpoint
 from ojd_daps_language_models.getters.storage import sample_path
@@ -75,7 +76,13 @@ def train_apart(arguments: argparse.Namespace) -> None:
     store = Folder(Path(arguments.folder))
     prepared = prepare(arguments.adverts)
     model = train(prepared, arguments.epochs, store, arguments.minutes)
-    print(f"weights {hashlib.sha256(model).hexdigest()}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        unpack_folder(model, Path(folder))
+        files = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in Path(folder).iterdir()
+        }
+    print("files", json.dumps(files, separators=(",", ":")), flush=True)
 
 
 def measure_cost(arguments: argparse.Namespace) -> None:
@@ -141,7 +148,7 @@ class Child:
         )
         self.first = self.last = None
         self.times: dict[int, float] = {}
-        self.weights = ""
+        self.files: dict[str, str] = {}  # of the model, and their digests
 
     def follow(self, until: float = math.inf) -> None:
         """Read what it says; kill it so many steps after its beginning."""
@@ -157,8 +164,8 @@ class Child:
                     time.sleep((now - began) * (until % 1))
                     self._process.kill()
                     break
-            elif word == "weights":
-                self.weights = value
+            elif word == "files":
+                self.files = json.loads(value)
         self._process.wait()
 
 
@@ -175,15 +182,15 @@ def kill_often(arguments: argparse.Namespace) -> None:
             killed.follow(until=moments.uniform(1, whole.last))
             again = Child(arguments, folder)
             again.follow()
-        is_equal = again.weights == whole.weights
-        equal += is_equal
+        differ = {name for name, _ in again.files.items() ^ whole.files.items()}
+        equal += not differ
         saved = (again.first or killed.last + 1) - 1
         began = killed.times[killed.first]
         lost.append(killed.times[killed.last] - killed.times.get(saved, began))
         print(
             f"kill {number}: at step {killed.last} of {whole.last}, went on from step "
-            f"{saved}, {lost[-1]:.1f} s lost, weights "
-            + ("equal" if is_equal else "not equal"),
+            f"{saved}, {lost[-1]:.1f} s lost, "
+            + (f"not equal: {', '.join(sorted(differ))}" if differ else "equal"),
             flush=True,
         )
     print(f"{equal} of {arguments.kills} ended with equal weights")
