@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ojd_daps_language_models.getters.storage import explained_faults
 
-PART = ".part"  # what is being written, with the number of its process before it
+PART = ".part"  # folder of what is being written, with the number of its process
 
 
 def open_store(url: str) -> "Store":
@@ -32,7 +32,8 @@ class Store(Protocol):
     def writing(self, name: str) -> AbstractContextManager[Path]:
         """Where to write a file; it is there once the context ends without an error.
 
-        Files that are written at the same time are in different folders.
+        What the writer leaves beside it, such as a temporary file, is not kept. Files
+        that are written at the same time are in different folders.
         """
 
     def read(self, name: str) -> AbstractContextManager[Path]:
@@ -53,22 +54,22 @@ class Folder(Store):
         return [
             path.relative_to(self._root).as_posix()
             for path in self._root.rglob("*")
-            if path.is_file() and path.suffix != PART
+            if path.is_file() and path.parent.suffix != PART
         ]
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """See `Store`."""
         path = self._root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         for cut_off in filter(_is_cut_off, path.parent.glob(f"*{PART}")):
-            cut_off.unlink(missing_ok=True)
+            shutil.rmtree(cut_off, ignore_errors=True)
         part = path.with_suffix(f".{os.getpid()}{PART}")
+        part.mkdir(parents=True)
         try:
-            yield part
-            part.replace(path)
+            yield part / path.name
+            (part / path.name).replace(path)
         finally:
-            part.unlink(missing_ok=True)
+            shutil.rmtree(part, ignore_errors=True)
 
     @contextmanager
     def read(self, name: str) -> Iterator[Path]:
@@ -142,7 +143,7 @@ class Bucket(Store):
 
 
 def _is_cut_off(path: Path) -> bool:
-    """Whether this is part of a file whose process is gone, or is this one."""
+    """Whether this is of a file whose process is gone, or is this one."""
     if path.suffix != PART:
         return False
     process = int(path.suffixes[-2][1:])

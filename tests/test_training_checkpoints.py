@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -456,18 +457,32 @@ def test_a_damaged_one_is_left_out_and_the_one_before_taken(
     assert "goes on from step 7 of" in said
 
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from ojd_daps_language_models.stores import Folder
+newest = Path(sys.argv[1])
+with Folder(newest.parent).writing(newest.name) as path:
+    path.with_name(".tmpXYZ").write_bytes(sys.stdin.buffer.read()[:-9])
+    os.kill(os.getpid(), 9)
+"""
+
+
 def test_what_a_process_that_died_while_it_saved_had_written_is_not_taken(
     tiny_bert, tmp_path, whole, often
 ):
     checkpoints = kept(tmp_path)
     cut("like lengths", tiny_bert, checkpoints, CuttingLog(6, fall))
     *_, newest = sorted((tmp_path / "kept").rglob("*.safetensors"))
-    part = newest.with_suffix(".123.part")
-    newest.rename(part)
-    damage(part, "cut short")
+    written = newest.read_bytes()
+    newest.unlink()
+    killed = subprocess.run([sys.executable, "-c", KILLED, newest], input=written)
+    assert killed.returncode == -signal.SIGKILL
+    left = [path.name for path in newest.parent.rglob(".tmp*")]
+    assert left == [".tmpXYZ"], "safetensors writes beside the file at first"
     assert steps_in(checkpoints) == [4]
     check_ending("like lengths", tiny_bert, checkpoints, whole)
-    assert not part.exists()
+    assert not list((tmp_path / "kept").rglob(".tmp*"))
 
 
 def test_nothing_of_another_run_is_taken(tiny_bert, tmp_path, whole, often):

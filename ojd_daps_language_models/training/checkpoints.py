@@ -56,7 +56,8 @@ class TrainingCheckpoints:
         """Key of each training of which something is kept -> the steps, in order."""
         steps: dict[str, list[int]] = {}
         for name in sorted(map(Path, self.store.names())):
-            steps.setdefault(name.parent.name, []).append(int(name.stem))
+            if name.suffix == SUFFIX:
+                steps.setdefault(name.parent.name, []).append(int(name.stem))
         return steps
 
     def delete(self) -> None:
