@@ -110,7 +110,7 @@ image:  ## Build the image of jobs on AWS Batch, where there is Docker
 # Tests of a file stay together, for they share what they prepare.
 PYTEST := $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadscope
 
-.PHONY: test test-all lint docs scores benchmark
+.PHONY: test test-all lint docs scores benchmark benchmark-gpu
 test: $(STAMPS)/.development  ## Run the tests that are quick
 	$(PYTEST) -m "not slow and not every_flow" $(ARGS)
 
@@ -127,9 +127,11 @@ docs: $(STAMPS)/.development  ## Build the documentation into site/
 scores: $(STAMPS)/.development  ## Run every flow on its sample, for the tables in docs/
 	$(PYTHON) docs/sample_scores.py $(ARGS)
 
-benchmark: $(STAMPS)/.development  ## Run every benchmark in benchmarks/
-	@for file in $(wildcard benchmarks/[a-z]*.py); do \
-		echo "== $$file"; $(PYTHON) $$file || exit; done
+benchmark: $(STAMPS)/.development  ## Measure speed against peers: benchmarks/RESULTS.md
+	$(PYTHON) benchmarks/run_all.py $(ARGS)
+
+benchmark-gpu: $(STAMPS)/.development  ## The same of training on a GPU: RESULTS_GPU.md
+	$(PYTHON) benchmarks/run_all.py --gpu $(ARGS)
 
 .PHONY: help
 help:  ## List what can be done

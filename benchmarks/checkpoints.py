@@ -28,6 +28,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
+from results import state
 
 from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.advert_data import texts_by_part
@@ -120,7 +121,12 @@ def measure_cost(arguments: argparse.Namespace) -> None:
         gaps += [after - before for before, after in pairwise(moments)]
     ratios = [saved / plain - 1 for saved, plain in zip(kept, bare, strict=True)]
     print(f"{epochs} epochs without checkpoints: {statistics.median(bare):.1f} s")
-    print(f"with checkpoints: {spread(ratios)} of the time")
+    state(
+        "what training checkpoints add to the time of a training",
+        "the same training without",
+        spread(ratios),
+        f"each {statistics.median(each):.2f} s, at most {max(gaps):.0f} s apart",
+    )
     times = len(each) / arguments.repetitions
     print(f"to save: {spread(shares)} of it, {times:.1f} times")
     print(f"each: {statistics.median(each):.2f} s, at most {max(gaps):.0f} s apart")

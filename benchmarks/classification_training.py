@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from results import report
+from shapes import SHAPES, get_encoder
 from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -32,7 +34,6 @@ from transformers import (
     TrainingArguments,
 )
 
-from ojd_daps_language_models.getters.checkpoints import get_checkpoint
 from ojd_daps_language_models.getters.storage import sample_path
 from ojd_daps_language_models.preprocessing.packing import (
     Inputs,
@@ -90,9 +91,10 @@ def main() -> None:
     parser.add_argument("--loss-steps", type=int, help="before the loss; an epoch")
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--encoder", choices=SHAPES, default="embedded")
     arguments = parser.parse_args()
 
-    folder = get_checkpoint("embedded")
+    folder = get_encoder(arguments.encoder)
     texts, labels = read(arguments.data)
     inputs = encode_inputs(texts, load_tokenizer(folder), arguments.max_length)
     order = np.random.default_rng(0).permutation(len(labels))
@@ -130,7 +132,7 @@ def main() -> None:
             ).item()
         return speed, loss
 
-    compare(run, arguments, train, len(test), "sentences")
+    compare(run, arguments, train, len(test), "sentences", "a classifier of sentences")
 
 
 def training_settings(
@@ -142,7 +144,7 @@ def training_settings(
         max_steps=steps,
         per_device_train_batch_size=BATCH,
         learning_rate=learning_rate,
-        bf16=kind != "plain fp32" and has_bf16(),
+        bf16="fp32" not in kind and has_bf16(),
         use_cpu=not torch.cuda.is_available(),
         save_strategy="no",
         logging_strategy="no",
@@ -152,7 +154,9 @@ def training_settings(
     )
 
 
-def compare(run, arguments, train: Sequences, held_out: int, unit: str) -> None:
+def compare(
+    run, arguments, train: Sequences, held_out: int, unit: str, model: str
+) -> None:
     """Alternate the three ways of training, and print speeds, ratios and losses.
 
     Args:
@@ -160,9 +164,10 @@ def compare(run, arguments, train: Sequences, held_out: int, unit: str) -> None:
         arguments: with `repetitions`, `steps`, and `loss_steps`, None for an epoch.
         train: that they are trained on.
         held_out: number of what the loss is of.
-        unit: what one of them is called.
+        unit: what these are called.
+        model: that is trained.
     """
-    kinds = ["plain fp32", "plain bf16", "ours"]
+    kinds = ["plain Trainer, fp32", "plain Trainer, bf16", "ours"]
     for kind in kinds:
         run(kind, 2)
     speeds = {kind: [] for kind in kinds}
@@ -178,14 +183,22 @@ def compare(run, arguments, train: Sequences, held_out: int, unit: str) -> None:
         f"{lengths.max()}), batches of {BATCH}, {torch.get_num_threads()} threads; "
         f"loss on {held_out:,} others after {steps} steps"
     )
-    print(f"{'':12} {'tokens/s':>9} {'ours is':>22} {'loss':>7}")
-    for kind in kinds:
-        ratios = [a / b for a, b in zip(speeds["ours"], speeds[kind], strict=True)]
-        print(
-            f"{kind:12} {statistics.median(speeds[kind]):9,.0f} "
-            f"{statistics.median(ratios):6.2f}x "
-            f"({min(ratios):.2f} to {max(ratios):.2f}) {losses[kind]:9.3f}"
-        )
+    report_speeds(f"real tokens/s of training {model}", speeds, losses, steps)
+
+
+def report_speeds(
+    what: str, speeds: dict[str, list[float]], losses: dict[str, float], steps: int
+) -> None:
+    """Report ours against all other kinds of training."""
+    for kind, others in speeds.items():
+        if kind != "ours":
+            ratios = [a / b for a, b in zip(speeds["ours"], others, strict=True)]
+            note = (
+                f"{statistics.median(speeds['ours']):,.0f} against "
+                f"{statistics.median(others):,.0f}; loss after {steps} steps "
+                f"{losses['ours']:.3f} against {losses[kind]:.3f}"
+            )
+            report(what, kind, ratios, note)
 
 
 class Counted:

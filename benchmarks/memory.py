@@ -16,11 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from results import state
+
 
 def measure(path: Path) -> dict:
     """Seconds of both steps and peak memory of this process."""
     from ojd_daps_language_models.advert_data import texts_by_part
-    from ojd_daps_language_models.configs import MLMConfig, Split
+    from ojd_daps_language_models.configs import AdvertSplit, MLMConfig
     from ojd_daps_language_models.getters.adverts import iter_advert_parts
     from ojd_daps_language_models.getters.checkpoints import get_checkpoint
     from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
@@ -28,7 +30,7 @@ def measure(path: Path) -> dict:
     from ojd_daps_language_models.tasks import mlm
 
     # The more adverts a generator invents, the more sentences it repeats.
-    config = MLMConfig(split=Split(max_verbatim_overlap=1, max_near_overlap=1))
+    config = MLMConfig(split=AdvertSplit(max_verbatim_overlap=1, max_near_overlap=1))
     start = time.perf_counter()
     prepared = prepare_adverts(
         iter_advert_parts(str(path), None, None, config.data), config
@@ -90,7 +92,12 @@ def main() -> None:
                 flush=True,
             )
     power = exponent(arguments.sizes, seconds)
-    print(f"time grows as adverts to the power of {power:.3f}")
+    state(
+        f"load and tokenize, {arguments.sizes[0]:,} to {size:,} adverts",
+        "itself at other sizes",
+        f"time grows as adverts to the power of {power:.2f}",
+        f"at most {found['peak_gb']:.2f} GB",
+    )
 
 
 if __name__ == "__main__":

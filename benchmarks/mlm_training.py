@@ -24,6 +24,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from classification_training import report_speeds
+from results import state
+from shapes import SHAPES, get_encoder
 from transformers import (
     AutoTokenizer,
     DataCollatorForLanguageModeling,
@@ -32,7 +35,6 @@ from transformers import (
     TrainingArguments,
 )
 
-from ojd_daps_language_models.getters.checkpoints import get_checkpoint
 from ojd_daps_language_models.getters.storage import sample_path
 from ojd_daps_language_models.preprocessing.packing import (
     Blocks,
@@ -49,7 +51,7 @@ from ojd_daps_language_models.training.masked_lm import (
 )
 from ojd_daps_language_models.training.masking import vocabulary_of
 
-WIDTH, BATCH, HELD_OUT = 128, 16, 64
+HELD_OUT = 64  # blocks
 
 
 def ceiling(dtype: torch.dtype, size: int = 2048, seconds: float = 3) -> float:
@@ -66,11 +68,11 @@ def ceiling(dtype: torch.dtype, size: int = 2048, seconds: float = 3) -> float:
     return 2 * size**3 * count / (time.perf_counter() - start) / 1e9
 
 
-def flops_per_token(config, hidden_share: float) -> float:
+def flops_per_token(config, width: int, hidden_share: float) -> float:
     """Multiplications and additions of matrix products, forward and backward, for a
-    token of which `hidden_share` reach the head."""
+    token in a block of `width`; `hidden_share` of all tokens reach the head."""
     h, layers = config.hidden_size, config.num_hidden_layers
-    encoder = layers * (4 * h * h + 2 * h * config.intermediate_size + 2 * WIDTH * h)
+    encoder = layers * (4 * h * h + 2 * h * config.intermediate_size + 2 * width * h)
     head = hidden_share * (h * h + h * config.vocab_size)
     return 6 * (encoder + head)
 
@@ -94,19 +96,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="per repetition")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--loss-steps", type=int, default=40)
+    parser.add_argument("--encoder", choices=SHAPES, default="embedded")
+    parser.add_argument("--block-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=16)
     arguments = parser.parse_args()
+    width, batch_size = arguments.block_size, arguments.batch_size
 
     path = arguments.data or sample_path("mlm")
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt") as file:
         texts = [t for line in file if (t := json.loads(line)["text"])]
     random.Random(0).shuffle(texts)
-    folder = get_checkpoint("embedded")
+    folder = get_encoder(arguments.encoder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = encode(texts, load_tokenizer(folder))
-    full = len(tokens.ids) // WIDTH  # blocks; the plain Trainer takes no others
+    full = len(tokens.ids) // width  # blocks; the plain Trainer takes no others
     test, train = (
-        Blocks(tokens, starts, np.full_like(starts, WIDTH), WIDTH, 0)
-        for starts in np.split(np.arange(full) * WIDTH, [HELD_OUT])
+        Blocks(tokens, starts, np.full_like(starts, width), width, 0)
+        for starts in np.split(np.arange(full) * width, [HELD_OUT])
     )
     train_ids = train[:].ids
     counts = count_tokens(train_ids.reshape(-1), len(tokenizer))
@@ -120,10 +126,10 @@ def main() -> None:
             settings = TrainingArguments(
                 output_dir=out,
                 max_steps=steps,
-                per_device_train_batch_size=BATCH,
+                per_device_train_batch_size=batch_size,
                 learning_rate=5e-4,
                 warmup_steps=0.1,
-                bf16=kind != "plain fp32" and has_bf16(),
+                bf16="fp32" not in kind and has_bf16(),
                 use_cpu=not torch.cuda.is_available(),
                 save_strategy="no",
                 logging_strategy="no",
@@ -140,14 +146,14 @@ def main() -> None:
             trainer.remove_callback(PrinterCallback)
             start = time.perf_counter()
             trainer.train()
-            speed = steps * BATCH * WIDTH / (time.perf_counter() - start)
+            speed = steps * batch_size * width / (time.perf_counter() - start)
         loss = None
         if score:
-            losses = score_hidden_tokens(model, frozen, BATCH, bf16=False)["losses"]
-            loss = float(losses.mean())
+            scores = score_hidden_tokens(model, frozen, batch_size, bf16=False)
+            loss = float(scores["losses"].mean())
         return speed, loss
 
-    kinds = ["plain fp32", "plain bf16", "ours"]
+    kinds = ["plain Trainer, fp32", "plain Trainer, bf16", "ours"]
     for kind in kinds:
         run(kind, 1)
     speeds = {kind: [] for kind in kinds}
@@ -157,21 +163,20 @@ def main() -> None:
     threads = torch.get_num_threads()
     losses = {kind: run(kind, arguments.loss_steps, score=True)[1] for kind in kinds}
 
-    print(f"\n{len(train)} blocks of {WIDTH} tokens, {threads} threads")
-    print(f"{'':12} {'tokens/s':>9} {'ours is':>22} {'loss':>7}")
-    for kind in kinds:
-        ratios = [a / b for a, b in zip(speeds["ours"], speeds[kind], strict=True)]
-        print(
-            f"{kind:12} {statistics.median(speeds[kind]):9,.0f} "
-            f"{statistics.median(ratios):6.2f}x "
-            f"({min(ratios):.2f} to {max(ratios):.2f}) {losses[kind]:9.3f}"
-        )
+    print(f"\n{len(train)} blocks of {width} tokens, {threads} threads")
+    report_speeds(
+        "tokens/s of masked language modelling", speeds, losses, arguments.loss_steps
+    )
     model, _ = load_masked_lm(folder, 0, lambda: counts)
-    achieved = statistics.median(speeds["ours"]) * flops_per_token(model.config, 0.15)
-    for dtype in (torch.float32, torch.bfloat16):
-        peak = ceiling(dtype)
-        print(f"matrix product in {dtype}: {peak:,.0f} GFLOP/s", end="")
-        print(f"; ours uses {achieved / 1e9 / peak:.0%} of it")
+    flops = flops_per_token(model.config, width, 0.15)
+    achieved = statistics.median(speeds["ours"]) * flops / 1e9
+    peak = ceiling(torch.bfloat16 if has_bf16() else torch.float32)
+    state(
+        "use of the hardware by masked language modelling",
+        "one large matrix product on this machine",
+        f"{achieved / peak:.0%}",
+        f"{achieved:,.0f} of {peak:,.0f} GFLOP/s",
+    )
 
 
 if __name__ == "__main__":

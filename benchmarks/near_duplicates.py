@@ -13,13 +13,13 @@ brute force, which compares all pairs of shingle sets.
 import argparse
 import itertools
 import resource
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from datasketch import MinHash, MinHashLSH
+from results import report
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
@@ -152,9 +152,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
 
-    for line in compare_quality(arguments.rounds):
-        print(line)
-
+    quality = list(compare_quality(arguments.rounds))
+    print("\n".join(quality))
     texts, _ = make_adverts(arguments.adverts)
     some = texts[:PEER_AT_MOST]
     print(f"\nspeed on {len(some):,} adverts")
@@ -167,7 +166,13 @@ def main() -> None:
             f"{len(some) / peer:7,.0f} texts/s   ratio {peer / own:.1f}",
             flush=True,
         )
-    print(f"  median ratio {statistics.median(ratios):.1f}")
+    report(
+        "texts/s of finding near-duplicates",
+        "datasketch",
+        ratios,
+        f"on {COMPARED:,} adverts at a time, against brute force: "
+        + "; ".join(" ".join(line.split()) for line in quality[1:]),
+    )
 
     start = time.perf_counter()
     exact, signatures = fingerprint(texts)

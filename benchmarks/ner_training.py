@@ -21,6 +21,7 @@ import time
 import numpy as np
 import torch
 from classification_training import Counted, Plain, compare, training_settings
+from shapes import SHAPES, get_encoder
 from transformers import (
     AutoTokenizer,
     DataCollatorForTokenClassification,
@@ -29,7 +30,6 @@ from transformers import (
 )
 
 from ojd_daps_language_models.configs import EntityData
-from ojd_daps_language_models.getters.checkpoints import get_checkpoint
 from ojd_daps_language_models.getters.entities import iter_entities
 from ojd_daps_language_models.preprocessing.packing import load_tokenizer
 from ojd_daps_language_models.preprocessing.spans import (
@@ -73,9 +73,10 @@ def main() -> None:
     parser.add_argument("--loss-steps", type=int, help="before the loss; an epoch")
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--encoder", choices=SHAPES, default="embedded")
     arguments = parser.parse_args()
 
-    folder = get_checkpoint("embedded")
+    folder = get_encoder(arguments.encoder)
     rows, labels = read(arguments.data, arguments.tags)
     order = np.random.default_rng(0).permutation(len(rows))
     tokenizer = load_tokenizer(folder)
@@ -109,7 +110,7 @@ def main() -> None:
             speed = count.tokens / (time.perf_counter() - start)
         return speed, held_out_loss(model, test) if score else None
 
-    compare(run, arguments, train, len(test), "windows")
+    compare(run, arguments, train, len(test), "windows", "a tagger of words")
 
 
 def held_out_loss(model, windows: TaggedWindows) -> float:

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from memory import exponent
+from results import report, state
 
 from ojd_daps_language_models import PROJECT_DIR
 
@@ -141,11 +141,11 @@ def main() -> None:
                     run(1)[0] / run(arguments.workers)[0]
                     for _ in range(arguments.repetitions)
                 ]
-                print(
-                    f"{arguments.workers} workers at {size:,} adverts: "
-                    f"{statistics.median(ratios):.2f} times one ({min(ratios):.2f} to "
-                    f"{max(ratios):.2f})",
-                    flush=True,
+                report(
+                    f"flows/prepare_adverts_flow.py, {size:,} adverts, "
+                    f"{arguments.workers} workers",
+                    "one worker",
+                    ratios,
                 )
             seconds, costs, read = run(arguments.workers)
         totals.append(seconds)
@@ -162,9 +162,19 @@ def main() -> None:
         )
     if len(sizes) > 1:
         power, power_of_reading = exponent(sizes, totals), exponent(sizes, reading)
-        print(
-            f"time grows as adverts to the power of {power:.3f}, of reading them "
-            f"{power_of_reading:.3f}"
+        state(
+            f"flows/prepare_adverts_flow.py, {sizes[0]:,} to {size:,} adverts",
+            "itself at other sizes",
+            f"time grows as adverts to the power of {power:.2f}",
+            f"at most {costs[step]['peak_memory_mb']:,} MB in any task; "
+            f"{size / seconds:,.0f} adverts/s on {arguments.workers} workers",
+        )
+        state(
+            "tokenizing prepared adverts into files, and reading all blocks",
+            "itself at other sizes",
+            f"time grows as adverts to the power of {power_of_reading:.2f}",
+            f"at most {read['peak_mb']:,.0f} MB; {read['tokens']:,} tokens in "
+            f"{read['tokenize']:.0f} s",
         )
 
 

@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from results import state
+
 ROOT = Path(__file__).parent.parent
 IMPORTS = "import ojd_daps_language_models.training.{}"
 READ_COSTS = (
@@ -62,7 +64,12 @@ def main() -> None:
         print(f"{step:12} {whole:7.1f} {work:9.1f} {whole - work:9.1f}")
     print(f"{'run':12} {total:7.1f}")
     cost = imports["torch"] - imports["nothing"]
-    print(f"of its work, importing torch and the Trainer takes {cost:.1f} s a step")
+    state(
+        "seconds of a run on the sample beside training",
+        "none",
+        f"{total:.0f} s",
+        f"importing torch and the Trainer takes {cost:.1f} s of train and of evaluate",
+    )
 
 
 if __name__ == "__main__":

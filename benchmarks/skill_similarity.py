@@ -21,6 +21,7 @@ import time
 
 import numpy as np
 import pandas as pd
+from results import report
 from sentence_transformers import InputExample
 from sentence_transformers.sentence_transformer.datasets import NoDuplicatesDataLoader
 from sentence_transformers.sentence_transformer.losses import (
@@ -116,17 +117,22 @@ def main() -> None:
 
     before = reciprocal_rank(load_bi_encoder(folder)[0])
     print(f"mean reciprocal rank before training: {before:.3f}")
-    ratios = []
+    ratios, ranks = [], []
     for repetition in range(arguments.repetitions):
         (own, own_rank), (peer, peer_rank) = ours(), theirs()
         ratios.append(peer / own)
+        ranks.append((own_rank, peer_rank))
         print(
             f"{repetition + 1}: {count / own:,.0f} pairs/s, {own_rank:.3f}; peer "
             f"{count / peer:,.0f} pairs/s, {peer_rank:.3f}; {peer / own:.2f} times"
         )
-    print(
-        f"{statistics.median(ratios):.2f} times ({min(ratios):.2f} to "
-        f"{max(ratios):.2f}) the pairs per second of sentence-transformers' loop"
+    own_rank, peer_rank = map(statistics.median, zip(*ranks, strict=True))
+    report(
+        "pairs/s of training a bi-encoder of skills",
+        "sentence-transformers' loop",
+        ratios,
+        f"mean reciprocal rank after {arguments.steps} steps {own_rank:.3f} against "
+        f"{peer_rank:.3f}, {before:.3f} before",
     )
 
 

@@ -15,6 +15,8 @@ import statistics
 import time
 from pathlib import Path
 
+from preprocessing_speed import ratios
+from results import report
 from transformers import AutoTokenizer
 
 from ojd_daps_language_models.getters.checkpoints import get_checkpoint
@@ -67,13 +69,13 @@ def main() -> None:
             way()
             seconds[name].append(time.perf_counter() - start)
     print(f"{len(texts)} adverts")
-    for name, times in seconds.items():
-        ratios = [a / b for a, b in zip(times, seconds["ours"], strict=True)]
-        print(
-            f"{name:16} {len(texts) / statistics.median(times):9,.0f} adverts/s; takes "
-            f"{statistics.median(ratios):6.2f} times as long as ours "
-            f"({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+    own = seconds["ours"]
+    what = f"adverts/s from text to blocks, {len(texts):,} adverts"
+    speed = f"{len(texts) / statistics.median(own):,.0f} adverts/s"
+    peer = "a loop over adverts that adds up lists"
+    report(what, peer, ratios(seconds["concatenating"], own), speed)
+    alone = ratios(own, seconds["tokenizer alone"])
+    report(what, "the tokenizer alone", alone, unit="times its time")
 
 
 if __name__ == "__main__":
