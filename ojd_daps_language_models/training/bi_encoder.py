@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from ojd_daps_language_models.archive import pack_folder, unpack_folder
 from ojd_daps_language_models.configs import SkillTraining
+from ojd_daps_language_models.training.attention import choose_attention
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.classification import Sequences
 from ojd_daps_language_models.training.fit import (
@@ -59,12 +60,17 @@ def load_bi_encoder(folder: Path) -> tuple[SentenceTransformer, str]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = {"model_kwargs": {"dtype": torch.float32}}
     if (folder / "modules.json").is_file():
-        return SentenceTransformer(str(folder), device=device, **settings), OWN_MODULES
-    set_seed(0)  # of a pooler, which is saved though nothing uses it
-    encoder = Transformer(str(folder), **settings)
-    pooling = Pooling(encoder.get_embedding_dimension(), "mean")
-    modules = [encoder, pooling, Normalize()]
-    return SentenceTransformer(modules=modules, device=device), ADDED_MODULES
+        found = OWN_MODULES
+        model = SentenceTransformer(str(folder), device=device, **settings)
+    else:
+        found = ADDED_MODULES
+        set_seed(0)  # of a pooler, which is saved though nothing uses it
+        encoder = Transformer(str(folder), **settings)
+        pooling = Pooling(encoder.get_embedding_dimension(), "mean")
+        modules = [encoder, pooling, Normalize()]
+        model = SentenceTransformer(modules=modules, device=device)
+    choose_attention(model[0].auto_model)
+    return model, found
 
 
 def pack_bi_encoder(model: SentenceTransformer, max_length: int) -> bytes:

@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 from ojd_daps_language_models.configs import Training
 from ojd_daps_language_models.progress import progress_bar
+from ojd_daps_language_models.training.attention import choose_attention
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.collective import count, rank, take_from_first
 from ojd_daps_language_models.training.saving import train_with_checkpoints
@@ -70,7 +71,9 @@ def load_quietly(
             f"{folder}: {len(lost)} weights of the encoder are missing, such as "
             f"{lost[0]}; expected a complete checkpoint"
         )
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), missing
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    choose_attention(model)
+    return model, missing
 
 
 def group_by_length(
