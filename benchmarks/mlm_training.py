@@ -42,7 +42,7 @@ from ojd_daps_language_models.preprocessing.packing import (
     encode,
     load_tokenizer,
 )
-from ojd_daps_language_models.training.fit import has_bf16
+from ojd_daps_language_models.training.fit import has_bf16, set_dropout
 from ojd_daps_language_models.training.masked_lm import (
     MaskedBlocks,
     MaskedLMTrainer,
@@ -138,6 +138,7 @@ def main() -> None:
                 remove_unused_columns=False,
             )
             if kind == "ours":
+                set_dropout(model, 0.0)
                 dataset = MaskedBlocks(train, vocabulary, 0.15, False, 0)
                 trainer = MaskedLMTrainer(model, settings, lambda batch: batch, dataset)
             else:

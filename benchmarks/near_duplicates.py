@@ -15,7 +15,7 @@ import itertools
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from datasketch import MinHash, MinHashLSH
@@ -119,8 +119,8 @@ def seconds(work: Callable, texts: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def compare_quality(seeds: int) -> Iterator[str]:
-    """Lines of a table: pairs that are in one cluster, against those of brute force."""
+def compare_quality(seeds: int) -> str:
+    """Print what pairs are in one cluster, against those of brute force; in a line."""
     counts: dict[str, Counter] = {"ours": Counter(), "datasketch": Counter()}
     planted_pairs = true_pairs = 0
     for seed in range(seeds):
@@ -135,15 +135,18 @@ def compare_quality(seeds: int) -> Iterator[str]:
                 true=len(found & true),
                 planted=len(found & planted),
             )
-    yield (
+    print(
         f"{seeds} times {COMPARED:,} adverts with {planted_pairs:,} planted pairs, of "
         f"which {true_pairs:,} are near duplicates"
     )
-    yield f"{'':12}{'precision':>10}{'recall':>8}{'of one original':>17}"
+    print(f"{'':12}{'precision':>10}{'recall':>8}{'of one original':>17}")
+    said = []
     for name, count in counts.items():
         precision, recall = count["true"] / count["found"], count["true"] / true_pairs
         of_one = count["planted"] / count["found"]
-        yield f"{name:12}{precision:10.3f}{recall:8.3f}{of_one:17.3f}"
+        print(f"{name:12}{precision:10.3f}{recall:8.3f}{of_one:17.3f}")
+        said.append(f"{name}: precision {precision:.3f}, recall {recall:.3f}")
+    return f"against brute force on {COMPARED:,} adverts {'; '.join(said)}"
 
 
 def main() -> None:
@@ -152,8 +155,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
 
-    quality = list(compare_quality(arguments.rounds))
-    print("\n".join(quality))
+    quality = compare_quality(arguments.rounds)
     texts, _ = make_adverts(arguments.adverts)
     some = texts[:PEER_AT_MOST]
     print(f"\nspeed on {len(some):,} adverts")
@@ -170,8 +172,7 @@ def main() -> None:
         "texts/s of finding near-duplicates",
         "datasketch",
         ratios,
-        f"on {COMPARED:,} adverts at a time, against brute force: "
-        + "; ".join(" ".join(line.split()) for line in quality[1:]),
+        quality,
     )
 
     start = time.perf_counter()

@@ -59,11 +59,13 @@ MLM_PARTS = {
     "head": "logits at hidden positions only",
     "packing": "adverts packed into blocks",
     "bf16": "bf16",
+    "attention": "attention in fp32 on a processor",
     "fused": "fused AdamW",
 }
 CLASSIFIER_PARTS = {
     "grouping": "batches of like lengths",
     "bf16": "bf16",
+    "attention": "attention in fp32 on a processor",
     "dropout": "no dropout",
     "frozen": "word embeddings that stay",
     "fused": "fused AdamW",
@@ -132,6 +134,9 @@ def mlm(encoder: str) -> Run:
 
     def run(without: str | None, steps: int) -> tuple[float, float]:
         model, _ = load_masked_lm(folder, 0, lambda: counts)
+        set_dropout(model, 0.0)
+        if without == "attention":
+            model.set_attn_implementation("sdpa")
         apart = without == "packing"
         blocks = pack(train, WIDTH, 0, separate=apart)
         dataset = MaskedBlocks(blocks, *hidden, None if apart else 0)
@@ -159,6 +164,8 @@ def classifier(encoder: str) -> Run:
 
     def run(without: str | None, steps: int) -> tuple[float, float]:
         model, _ = load_classifier(folder, LABELS, 0)
+        if without == "attention":
+            model.set_attn_implementation("sdpa")
         if without != "dropout":
             set_dropout(model, 0.0)
         if without != "frozen":

@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from ojd_daps_language_models.training.attention import NAME, choose_attention
+from ojd_daps_language_models.training.fit import set_dropout
 
 MASKS = {
     "none": None,
@@ -41,7 +42,12 @@ def test_it_gives_what_sdpa_gives(tiny_bert, mask, bf16, tolerance):
         assert (ours - theirs).norm() <= tolerance * theirs.norm()
 
 
-def test_it_reckons_in_fp32_within_autocast(tiny_bert, monkeypatch):
+@pytest.mark.parametrize(
+    ("dropout", "expected"), [(0.0, torch.float32), (0.1, torch.bfloat16)]
+)
+def test_it_reckons_in_fp32_within_autocast_but_for_dropout(
+    tiny_bert, monkeypatch, dropout, expected
+):
     seen = []
     attend = torch.nn.functional.scaled_dot_product_attention
 
@@ -51,10 +57,11 @@ def test_it_reckons_in_fp32_within_autocast(tiny_bert, monkeypatch):
         return attended
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
-    model = AutoModel.from_pretrained(tiny_bert).eval()
+    model = AutoModel.from_pretrained(tiny_bert).train()
     choose_attention(model)
+    set_dropout(model, dropout)
     outcome(model, None, bf16=True)
-    assert set(seen) == {(torch.float32, torch.float32)}
+    assert set(seen) == {(expected, expected)}
 
 
 def test_what_is_saved_says_nothing_of_it(tiny_bert, tmp_path):
