@@ -43,7 +43,7 @@ def test_it_gives_what_sdpa_gives(tiny_bert, mask, bf16, tolerance):
 
 
 @pytest.mark.parametrize(
-    ("dropout", "expected"), [(0.0, torch.float32), (0.1, torch.bfloat16)]
+    ("dropout", "expected"), [(0.0, torch.float32), (None, torch.bfloat16)]
 )
 def test_it_reckons_in_fp32_within_autocast_but_for_dropout(
     tiny_bert, monkeypatch, dropout, expected
@@ -59,7 +59,8 @@ def test_it_reckons_in_fp32_within_autocast_but_for_dropout(
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
     model = AutoModel.from_pretrained(tiny_bert).train()
     choose_attention(model)
-    set_dropout(model, dropout)
+    assert model.config.attention_probs_dropout_prob
+    set_dropout(model, dropout)  # None: the checkpoint's own
     outcome(model, None, bf16=True)
     assert set(seen) == {(expected, expected)}
 
