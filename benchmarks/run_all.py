@@ -35,8 +35,8 @@ SETS: dict[str, dict[str, list[str]]] = {
             *("--loss-steps", "12"),
         ],
         "skill_similarity": ["--steps", "15"],
-        "training_parts": ["--steps", "3"],
-        "checkpoints": ["--kills", "0", "--repetitions", "2"],
+        "training_parts": ["--steps", "3", "--repetitions", "2"],
+        "checkpoints": ["--kills", "0", "--repetitions", "1"],
         "run_overhead": [],
     },
     "gpu": {
