@@ -125,11 +125,10 @@ def measure_cost(arguments: argparse.Namespace) -> None:
         "what training checkpoints add to the time of a training",
         "the same training without",
         spread(ratios),
-        f"each {statistics.median(each):.2f} s, at most {max(gaps):.0f} s apart",
+        f"to save is {spread(shares)} of it, {statistics.median(each):.2f} s each; at "
+        f"most {max(gaps):.0f} s apart",
     )
-    times = len(each) / arguments.repetitions
-    print(f"to save: {spread(shares)} of it, {times:.1f} times")
-    print(f"each: {statistics.median(each):.2f} s, at most {max(gaps):.0f} s apart")
+    print(f"saved {len(each) / arguments.repetitions:.1f} times")
 
 
 def spread(shares: list[float]) -> str:
