@@ -56,8 +56,8 @@ def describe_machine(gpu: bool) -> str:
     import torch
 
     cpu = platform.processor() or platform.machine()
-    if (file := Path("/proc/cpuinfo")).exists():
-        cpu = re.search(r"model name\s*: (.*)", file.read_text())[1]
+    if (file := Path("/proc/cpuinfo")).exists():  # which on ARM has no name
+        cpu = next(iter(re.findall(r"model name\s*: (.*)", file.read_text())), cpu)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     found = [f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GB"]
     if gpu:

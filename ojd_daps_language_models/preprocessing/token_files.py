@@ -10,6 +10,8 @@ import numpy as np
 from ojd_daps_language_models.preprocessing.packing import Tokens, encode_batches
 from ojd_daps_language_models.stores import Store
 
+REMEDY = "`resume tokenize`, not `resume`, writes them again"
+
 
 def encode_to_file(
     texts: Iterable[str], tokenizer, store: Store, name: str
@@ -48,14 +50,21 @@ def open_tokens(
 
     Yields:
         For each part what `read_tokens` asks for, also in another process.
+
+    Raises:
+        FileNotFoundError: a file is gone.
     """
     with ExitStack() as stack:
-        yield {
-            part: fields
-            if "ids" in fields
-            else fields | {"path": stack.enter_context(store.read(fields["file"]))}
-            for part, fields in tokens.items()
-        }
+        opened = dict(tokens)
+        for part, fields in tokens.items():
+            if "ids" in fields:
+                continue
+            try:
+                path = stack.enter_context(store.read(fields["file"]))
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"{error}; {REMEDY}") from None
+            opened[part] = fields | {"path": path}
+        yield opened
 
 
 def read_tokens(fields: Mapping) -> Tokens:
@@ -75,7 +84,7 @@ def read_tokens(fields: Mapping) -> Tokens:
     if size != expected:
         raise ValueError(
             f"{fields['file']}: {size:,} bytes of tokens, and {expected:,} were "
-            "written; resume the run from the step tokenize"
+            f"written; {REMEDY}"
         )
     if not count:  # nothing can be mapped
         return Tokens(np.empty(0, dtype), lengths)
