@@ -17,13 +17,14 @@ import time
 import uuid
 import venv
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_stand_in import S3StandIn
 
 from ojd_daps_language_models import PROJECT_DIR
 
@@ -172,7 +173,7 @@ class BatchStandIn(ThreadingHTTPServer):
                 "jobDefinition": asked["jobDefinition"],
                 "parameters": asked["parameters"],
                 "status": "RUNNABLE",
-                "createdAt": 1,
+                "createdAt": _now(),
                 "container": {},
             },
             folder=folder,
@@ -240,7 +241,7 @@ class BatchStandIn(ThreadingHTTPServer):
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-                job.facts |= {"status": "RUNNING", "startedAt": 2}
+                job.facts |= {"status": "RUNNING", "startedAt": _now()}
             code = job.process.wait()
         self._kill(job, signal.SIGKILL)  # a container leaves no process behind
         with self._lock:
@@ -250,7 +251,7 @@ class BatchStandIn(ThreadingHTTPServer):
             job.facts |= {
                 "status": "SUCCEEDED" if is_well else "FAILED",
                 "statusReason": container.get("reason", "Essential container exited"),
-                "stoppedAt": 3,
+                "stoppedAt": _now(),
             }
 
     def _end(self, job: Job, reason: str, number: int) -> None:
@@ -262,7 +263,7 @@ class BatchStandIn(ThreadingHTTPServer):
                 job.facts |= {
                     "status": "FAILED",
                     "statusReason": reason,
-                    "stoppedAt": 3,
+                    "stoppedAt": _now(),
                 }
         self._kill(job, number)
 
@@ -277,6 +278,11 @@ class BatchStandIn(ThreadingHTTPServer):
             self._end(job, "the test is over", signal.SIGKILL)
         self.shutdown()
         self.server_close()
+
+
+def _now() -> int:
+    """Milliseconds, as Batch tells the time."""
+    return int(time.time() * 1000)
 
 
 def image_environment() -> dict[str, str]:
@@ -319,38 +325,54 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the tests' output free of requests."""
 
 
-@pytest.fixture(scope="session")
-def batch_image(tmp_path_factory) -> Path:
+def make_image(folder: Path) -> Path:
     """An interpreter that finds what is installed here, but not this checkout.
 
     The folder of the packages is on its path; the `.pth` files in that folder, one of
     which brings an editable installation along, are read only where they are installed.
     """
-    image = tmp_path_factory.mktemp("image")
-    venv.create(image, symlinks=True)
-    scheme = {"base": str(image), "platbase": str(image)}
+    venv.create(folder, symlinks=True)
+    scheme = {"base": str(folder), "platbase": str(folder)}
     packages = Path(sysconfig.get_path("purelib", "venv", scheme))
     (packages / "requirements.pth").write_text(sysconfig.get_path("purelib"))
-    return image / "bin" / "python"
+    return folder / "bin" / "python"
+
+
+@contextmanager
+def serve_batch(
+    folder: Path, image: Path, s3: S3StandIn
+) -> Iterator[tuple[BatchStandIn, dict[str, str]]]:
+    """A Batch without jobs, and the environment of a profile that names it and S3."""
+    server = BatchStandIn(folder, image)
+    serve = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    serve.start()
+    server.brought |= {name: s3.environment[name] for name in ROLE}
+    server.brought["HF_HUB_OFFLINE"] = "1"
+    yield (
+        server,
+        {
+            "AWS_ENDPOINT_URL_BATCH": server.endpoint,
+            "METAFLOW_DEFAULT_DATASTORE": "s3",
+            "METAFLOW_DATASTORE_SYSROOT_S3": f"s3://{s3.bucket}/metaflow",
+            "METAFLOW_S3_ENDPOINT_URL": s3.endpoint,
+            "METAFLOW_BATCH_JOB_QUEUE": QUEUE,
+            "METAFLOW_BATCH_CONTAINER_IMAGE": IMAGE,
+            "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": ROLE_ARN,
+        },
+    )
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def batch_image(tmp_path_factory) -> Path:
+    """The image of all jobs."""
+    return make_image(tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture
 def batch(s3, batch_image, monkeypatch, tmp_path) -> Iterator[BatchStandIn]:
     """A Batch without jobs, an empty bucket, and a profile that names both."""
-    server = BatchStandIn(tmp_path / "hosts", batch_image)
-    serve = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    serve.start()
-    role = {name: os.environ[name] for name in ROLE}
-    server.brought |= {**role, "HF_HUB_OFFLINE": "1"}
-    for name, value in {
-        "AWS_ENDPOINT_URL_BATCH": server.endpoint,
-        "METAFLOW_DEFAULT_DATASTORE": "s3",
-        "METAFLOW_DATASTORE_SYSROOT_S3": f"s3://{s3.bucket}/metaflow",
-        "METAFLOW_S3_ENDPOINT_URL": s3.endpoint,
-        "METAFLOW_BATCH_JOB_QUEUE": QUEUE,
-        "METAFLOW_BATCH_CONTAINER_IMAGE": IMAGE,
-        "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": ROLE_ARN,
-    }.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.close()
+    with serve_batch(tmp_path / "hosts", batch_image, s3) as (server, profile):
+        for name, value in profile.items():
+            monkeypatch.setenv(name, value)
+        yield server

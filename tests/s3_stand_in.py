@@ -26,10 +26,21 @@ class S3StandIn(NamedTuple):
         self.client.put_object(Bucket=self.bucket, Key=key, Body=content)
         return f"s3://{self.bucket}/{key}"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """With which every S3 client finds it."""
+        return {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": self.endpoint,
+        }
 
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """The address of a server that runs as long as the tests do."""
+
+@contextmanager
+def serve_s3() -> Iterator[str]:
+    """The address of a server that is there for the time being."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -40,22 +51,38 @@ def s3_endpoint() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of a server that runs as long as the tests do."""
+    with serve_s3() as endpoint:
+        yield endpoint
+
+
+def make_bucket(endpoint: str) -> S3StandIn:
+    """A new one, whose client needs no environment."""
+    import boto3
+
+    bucket = f"adverts-{uuid.uuid4().hex}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    client.create_bucket(Bucket=bucket)
+    return S3StandIn(endpoint, bucket, client)
+
+
 @pytest.fixture
 def s3(s3_endpoint, monkeypatch) -> S3StandIn:
     """An empty bucket, and an environment in which every S3 client finds it."""
-    import boto3
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    bucket = make_bucket(s3_endpoint)
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it keeps credentials
-    client = boto3.client("s3")
-    bucket = f"adverts-{uuid.uuid4().hex}"
-    client.create_bucket(Bucket=bucket)
-    return S3StandIn(s3_endpoint, bucket, client)
+    return bucket
 
 
 class Cuts:

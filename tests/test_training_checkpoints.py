@@ -506,30 +506,45 @@ def test_the_last_two_are_kept_until_all_are_deleted(tiny_bert, tmp_path, often)
     assert not list((tmp_path / "kept").rglob("*"))
 
 
-def test_saving_takes_no_more_than_its_share_of_the_time(
-    tiny_bert, tmp_path, monkeypatch
-):
-    """Steps of a second each, and 0.7 s to save: by a clock of our own."""
-    clock = [0.0]
+@pytest.fixture
+def saved_by_clock(tiny_bert, tmp_path, monkeypatch):
+    """When a training was saved, in seconds from its beginning to its end, by a clock
+    of our own: steps take 20 s, four are an epoch, and to save takes 0.7 s."""
+    clock, saves = [0.0], []
     monkeypatch.setattr(saving.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(saving, "FIRST_SPEED", 1e9)
 
     class SlowFolder(Folder):
-        spent = 0
-
         def write(self, name, fill):
             super().write(name, fill)
+            saves.append((clock[0], clock[0] + 0.7))
             clock[0] += 0.7
-            self.spent += 0.7
 
     class Clock(TrainingLog):
         def on_step_end(self, args, state, control, **kwargs):
             clock[0] += 20
             super().on_step_end(args, state, control, **kwargs)
 
-    store = SlowFolder(tmp_path)
-    train_classifier(tiny_bert, Clock(seed=SEED), TrainingCheckpoints(store, {}, 0.01))
-    assert 0.015 < store.spent / clock[0] <= 0.03
+    def train(minutes):
+        store = SlowFolder(tmp_path)
+        checkpoints = TrainingCheckpoints(store, {}, minutes)
+        train_classifier(tiny_bert, Clock(seed=SEED), checkpoints)
+        return saves, clock[0]
+
+    return train
+
+
+def test_saving_takes_no_more_than_its_share_of_the_time(saved_by_clock):
+    saves, end = saved_by_clock(minutes=0.01)
+    assert 0.015 < sum(done - began for began, done in saves) / end <= 0.03
+
+
+def test_no_kill_costs_more_than_the_interval(saved_by_clock, often):
+    saves, end = saved_by_clock(minutes=0.75)
+    kept = [0.0, *(began for began, _ in saves)]
+    ends = [*(done for _, done in saves), end]
+    lost = [after - before for before, after in zip(kept, ends, strict=True)]
+    assert 40 < max(lost) <= 45
 
 
 def test_a_full_disk_does_not_end_a_training(

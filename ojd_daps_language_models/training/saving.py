@@ -64,9 +64,10 @@ def train_with_checkpoints(
 class Saver(TrainerCallback):
     """Keep the last checkpoints of a training.
 
-    One is due after each evaluation and after some minutes, where all of them together
-    then take no more than `COST` of the time. Where several processes train, all go on
-    from the same step, and what one of them wants to save for, the first one saves.
+    One is due after each evaluation and before a kill could cost more than some minutes:
+    where the next step and saving after it would end later than that. All of them
+    together take no more than `COST` of the time. Where several processes train, all go
+    on from the same step, and what one of them wants to save for, the first one saves.
 
     Args:
         trainer: that this is a callback of.
@@ -86,6 +87,7 @@ class Saver(TrainerCallback):
         self._restored: State | None = None
         self._scored: int | None = None  # step of the last evaluation
         self._spent, self._cost = 0.0, None  # seconds of all and of one
+        self._step_began, self._step_seconds = 0.0, 0.0  # of the last one
 
     def stop(self) -> None:
         """Let the training be saved and the process end as soon as can be."""
@@ -153,6 +155,10 @@ class Saver(TrainerCallback):
             self._restored = None
         elif self._is_due(60 * self._checkpoints.minutes):
             self._save(state)
+        self._step_began = time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self._step_seconds = time.monotonic() - self._step_began
 
     def on_epoch_end(self, args, state, control, **kwargs):
         if self._is_urgent():  # to score may take longer than there is
@@ -173,7 +179,7 @@ class Saver(TrainerCallback):
         return self._agree(self._is_noticed())
 
     def _is_due(self, wait: float) -> bool:
-        """Whether to save now; `wait` seconds after the last time, if not urgent."""
+        """Whether to save now: urgently, or so that no kill costs `wait` seconds."""
         return self._agree(self._is_noticed() or self._is_affordable(wait))
 
     def _agree(self, is_due: bool) -> bool:
@@ -187,14 +193,13 @@ class Saver(TrainerCallback):
     def _is_affordable(self, wait: float) -> bool:
         if rank():  # by the clock of the first process
             return False
-        now = time.monotonic()
-        if now - self._last < wait:
-            return False
-        cost = self._cost
+        now, cost = time.monotonic(), self._cost
         if cost is None:
             weights = self._trainer.model.parameters()
             size = sum(w.nbytes * (3 if w.requires_grad else 1) for w in weights)
             cost = size / FIRST_SPEED
+        if now + self._step_seconds + cost - self._last < wait:
+            return False
         return self._spent + cost <= COST * (now - self._began)
 
     def _save(self, state: TrainerState) -> None:
@@ -204,8 +209,7 @@ class Saver(TrainerCallback):
         if not rank():
             self._write(state, *zip(*own, strict=True))
         wait_for_all()
-        self._last = time.monotonic()
-        self._cost = self._last - start
+        self._last, self._cost = start, time.monotonic() - start
         self._spent += self._cost
         last = self._saved[-1] if self._saved else 0
         if self._all_stop:
