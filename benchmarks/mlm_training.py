@@ -50,31 +50,12 @@ from ojd_daps_language_models.training.masked_lm import (
     score_hidden_tokens,
 )
 from ojd_daps_language_models.training.masking import vocabulary_of
+from ojd_daps_language_models.training.utilisation import (
+    flop_per_token,
+    matrix_ceiling,
+)
 
 HELD_OUT = 64  # blocks
-
-
-def ceiling(dtype: torch.dtype, size: int = 2048, seconds: float = 3) -> float:
-    """GFLOP/s of one large matrix product on this machine."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
-    a @ b
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        a @ b
-        if device == "cuda":
-            torch.cuda.synchronize()
-        count += 1
-    return 2 * size**3 * count / (time.perf_counter() - start) / 1e9
-
-
-def flops_per_token(config, width: int, hidden_share: float) -> float:
-    """Multiplications and additions of matrix products, forward and backward, for a
-    token in a block of `width`; `hidden_share` of all tokens reach the head."""
-    h, layers = config.hidden_size, config.num_hidden_layers
-    encoder = layers * (4 * h * h + 2 * h * config.intermediate_size + 2 * width * h)
-    head = hidden_share * (h * h + h * config.vocab_size)
-    return 6 * (encoder + head)
 
 
 class Plain(torch.utils.data.Dataset):
@@ -169,9 +150,11 @@ def main() -> None:
         "tokens/s of masked language modelling", speeds, losses, arguments.loss_steps
     )
     model, _ = load_masked_lm(folder, 0, lambda: counts)
-    flops = flops_per_token(model.config, width, 0.15)
-    achieved = statistics.median(speeds["ours"]) * flops / 1e9
-    peak = ceiling(torch.bfloat16 if has_bf16() else torch.float32)
+    flop = flop_per_token(model, [width], 0.15)
+    achieved = statistics.median(speeds["ours"]) * flop / 1e9
+    dtype = torch.bfloat16 if has_bf16() else torch.float32
+    on_gpu = torch.cuda.is_available()
+    peak = matrix_ceiling(model.device, dtype, 8192 if on_gpu else 2048, 3) / 1e9
     state(
         "use of the hardware by masked language modelling",
         "one large matrix product on this machine",

@@ -107,6 +107,8 @@ def measure_on_batch(environment: dict[str, str], epochs: str, folder: Path) -> 
         url = batch.jobs[0].environment["METAFLOW_CODE_URL"]
         key = url.removeprefix(f"s3://{s3.bucket}/")
         size = s3.client.head_object(Bucket=s3.bucket, Key=key)["ContentLength"]
+    samples = ROOT.glob("ojd_daps_language_models/sample_data/*.gz")
+    sample_size = sum(path.stat().st_size for path in samples)
     names = ("package", "starting", "its work", "ending", "queue")
     print(f"{'step':12}", *(f"{name:>9}" for name in names), " (seconds)")
     jobs = pairwise([*batch.jobs, None])
@@ -122,7 +124,8 @@ def measure_on_batch(environment: dict[str, str], epochs: str, folder: Path) -> 
         "none",
         f"{sum(spent.values()):.1f} s",
         ", ".join(f"{name} {seconds:.1f}" for name, seconds in spent.items())
-        + f"; the code package has {size / 1e6:.2f} MB",
+        + f"; the code package has {size / 1e6:.2f} MB, the samples among them "
+        f"{sample_size / 1e6:.2f}",
     )
 
 

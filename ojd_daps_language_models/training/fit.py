@@ -26,6 +26,7 @@ from ojd_daps_language_models.training.attention import choose_attention
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.collective import count, rank, take_from_first
 from ojd_daps_language_models.training.saving import train_with_checkpoints
+from ojd_daps_language_models.training.utilisation import Utilisation
 
 
 def has_bf16() -> bool:
@@ -168,6 +169,7 @@ class SharingTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = False
+    head_share = 0.0  # of tokens that reach the head, where it is large
 
     def get_train_dataloader(self):
         if count() == 1:
@@ -352,6 +354,8 @@ def run_training(
             **settings,
         )
         trainer.remove_callback(PrinterCallback)  # the log has its own lines
+        if isinstance(model, PreTrainedModel):  # whose inputs have one length each
+            trainer.add_callback(Utilisation(trainer, log.name))
         if checkpoints is None:
             trainer.train()
             take_from_first(model)

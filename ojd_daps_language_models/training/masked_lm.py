@@ -170,7 +170,7 @@ class MaskedBlocks(torch.utils.data.Dataset):
         frozen_seed: int | None = None,
     ):
         self.blocks = blocks
-        self.first_position = first_position
+        self.first_position, self.probability = first_position, probability
         self._hide = lambda ids, rng: mask_words(
             ids, vocabulary, probability, whole_words, rng
         )
@@ -230,6 +230,11 @@ class MaskedBlocks(torch.utils.data.Dataset):
 
 class MaskedLMTrainer(SharingTrainer):
     """A Trainer whose loss, the mean over hidden tokens, needs no other logits."""
+
+    @property
+    def head_share(self) -> float:
+        """Tokens that reach the head, of all."""
+        return self.train_dataset.probability
 
     def compute_loss(
         self, model, inputs, return_outputs=False, num_items_in_batch=None

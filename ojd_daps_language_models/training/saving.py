@@ -64,10 +64,10 @@ def train_with_checkpoints(
 class Saver(TrainerCallback):
     """Keep the last checkpoints of a training.
 
-    One is due after each evaluation and before a kill could cost more than some minutes:
-    where the next step and saving after it would end later than that. All of them
-    together take no more than `COST` of the time. Where several processes train, all go
-    on from the same step, and what one of them wants to save for, the first one saves.
+    One is due after each evaluation, and where the next step and saving after it would
+    end so late that a kill just then cost more than some minutes. All of them together
+    take no more than `COST` of the time. Where several processes train, all go on from
+    the same step, and what one of them wants to save for, the first one saves.
 
     Args:
         trainer: that this is a callback of.
