@@ -27,6 +27,7 @@ from ojd_daps_language_models.flow_utils import (
     config_parser,
     describe_code,
     join_costs,
+    locate_report,
     measured,
     place_beside_runs,
 )
@@ -237,6 +238,7 @@ class PrepareAdvertsFlow(FlowSpec):
         delete_staged(open_store(self.place))
         for part, numbers in self.data_report["parts"].items():
             print(f"{part}: {numbers['adverts']:,} adverts")
+        print(locate_report(current.flow_name, current.run_id, "finish"))
         print(f"prepared adverts: {self.place}")
         for task in ("mlm", "nsp"):
             print(f"python flows/{task}_flow.py run --data run:{self.began_as}")

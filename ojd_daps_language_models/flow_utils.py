@@ -310,11 +310,16 @@ def describe_outcome(metrics: dict, flow: str, run_id: str) -> str:
             "standard deviation {standard_deviation:.3f}".format(**over_seeds)
             for measure, over_seeds in measures.items()
         ]
-    command = f"python {os.path.relpath(sys.argv[0])} card view {run_id}/evaluate"
-    lines.append(f"report: {command}")
+    return "\n".join([*lines, locate_report(flow, run_id, "evaluate")])
+
+
+def locate_report(flow: str, run_id: str, step: str) -> str:
+    """The command that shows the card of a step, and its page where that is here."""
+    command = f"python {os.path.relpath(sys.argv[0])} card view {run_id}/{step}"
+    lines = [f"report: {command}"]
     if DEFAULT_DATASTORE == "local":
         pages = Path(LocalStorage.get_datastore_root_from_config(print)).glob(
-            f"mf.cards/{flow}/runs/{run_id}/steps/evaluate/tasks/*/cards/*.html"
+            f"mf.cards/{flow}/runs/{run_id}/steps/{step}/tasks/*/cards/*.html"
         )
         lines += [f"        {page.resolve().as_uri()}" for page in pages]
     return "\n".join(lines)

@@ -80,11 +80,13 @@ class Folder(Store):
         yield path
 
     def delete(self, name: str) -> None:
-        """See `Store`; with the last file of a folder what was cut off goes too."""
+        """See `Store`; folders without files go too, and what was cut off there."""
         path = self._root / name
         path.unlink(missing_ok=True)
-        if all(map(_is_cut_off, path.parent.glob("*"))):
-            shutil.rmtree(path.parent, ignore_errors=True)
+        for folder in path.relative_to(self._root).parents:
+            if not all(map(_is_cut_off, (self._root / folder).glob("*"))):
+                break
+            shutil.rmtree(self._root / folder, ignore_errors=True)
 
 
 class Bucket(Store):
