@@ -23,7 +23,11 @@ def matrix_ceiling(
         size: rows and columns of both matrices.
         seconds: to multiply for, at least.
     """
-    one, other = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+    rng = torch.Generator(device)  # that of the training stays as it is
+    one, other = (
+        torch.randn(size, size, dtype=dtype, device=device, generator=rng)
+        for _ in range(2)
+    )
     for _ in range(WARM_UP):
         one @ other
     _wait_for(device)
