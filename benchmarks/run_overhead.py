@@ -7,8 +7,8 @@ With `--epochs 0` nothing is trained: what is left is what a run costs beside tr
 artifacts. With `--batch` each step is a job of the stand-ins for AWS Batch and S3 that
 the tests use, and comes with what only such jobs have: `package`, to fetch and unpack
 the code package; `ending`, to store the card and what was printed; `queue`, until the
-run has seen that and submitted the next job. What AWS itself adds, to find a machine and
-to pull an image, is not in it.
+run has seen that and submitted the next job. What AWS itself adds, to find a machine
+and to pull an image, is not in it.
 """
 
 import argparse
