@@ -190,8 +190,9 @@ def kill_often(arguments: argparse.Namespace) -> None:
         differ = {name for name, _ in again.files.items() ^ whole.files.items()}
         equal += not differ
         saved = (again.first or killed.last + 1) - 1
+        kept = min(saved, killed.last)  # a step may be saved and not be told any more
         began = killed.times[killed.first]
-        lost.append(killed.times[killed.last] - killed.times.get(saved, began))
+        lost.append(killed.times[killed.last] - killed.times.get(kept, began))
         print(
             f"kill {number}: at step {killed.last} of {whole.last}, went on from step "
             f"{saved}, {lost[-1]:.1f} s lost, "
