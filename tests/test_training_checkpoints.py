@@ -599,7 +599,7 @@ def home(tmp_path_factory, tiny_bert):
     """Where runs are kept, with a configuration of many epochs that saves often."""
     home = tmp_path_factory.mktemp("runs")
     (home / "often.yaml").write_text(
-        "training: {epochs: 5, batch_size: 16, block_size: 64, dropout: 0.1}\n"
+        "training: {epochs: 12, batch_size: 16, block_size: 64, dropout: 0.1}\n"
         f"model: {{checkpoint: {tiny_bert}}}\n"
         "evaluation: {bootstrap_samples: 100, audit_adverts: 0}\n"
         "compute: {checkpoint_minutes: 0.01}\n"
