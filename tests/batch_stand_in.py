@@ -348,19 +348,19 @@ def serve_batch(
     serve.start()
     server.brought |= {name: s3.environment[name] for name in ROLE}
     server.brought["HF_HUB_OFFLINE"] = "1"
-    yield (
-        server,
-        {
-            "AWS_ENDPOINT_URL_BATCH": server.endpoint,
-            "METAFLOW_DEFAULT_DATASTORE": "s3",
-            "METAFLOW_DATASTORE_SYSROOT_S3": f"s3://{s3.bucket}/metaflow",
-            "METAFLOW_S3_ENDPOINT_URL": s3.endpoint,
-            "METAFLOW_BATCH_JOB_QUEUE": QUEUE,
-            "METAFLOW_BATCH_CONTAINER_IMAGE": IMAGE,
-            "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": ROLE_ARN,
-        },
-    )
-    server.close()
+    profile = {
+        "AWS_ENDPOINT_URL_BATCH": server.endpoint,
+        "METAFLOW_DEFAULT_DATASTORE": "s3",
+        "METAFLOW_DATASTORE_SYSROOT_S3": f"s3://{s3.bucket}/metaflow",
+        "METAFLOW_S3_ENDPOINT_URL": s3.endpoint,
+        "METAFLOW_BATCH_JOB_QUEUE": QUEUE,
+        "METAFLOW_BATCH_CONTAINER_IMAGE": IMAGE,
+        "METAFLOW_ECS_S3_ACCESS_IAM_ROLE": ROLE_ARN,
+    }
+    try:
+        yield server, profile
+    finally:
+        server.close()
 
 
 @pytest.fixture(scope="session")

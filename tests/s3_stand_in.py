@@ -15,7 +15,7 @@ import pytest
 
 
 class S3StandIn(NamedTuple):
-    """A bucket of its own for a test; the environment already points to it."""
+    """A bucket of its own for whoever asks."""
 
     endpoint: str
     bucket: str
@@ -47,8 +47,10 @@ def serve_s3() -> Iterator[str]:
     server = ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")
