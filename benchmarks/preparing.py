@@ -24,6 +24,7 @@ from results import report, state
 from ojd_daps_language_models import PROJECT_DIR
 
 FILES = 16
+READ_PAIRS = 1_000_000
 # The more adverts a generator invents, the more sentences it repeats.
 CONFIG = "split: {max_verbatim_overlap: 1, max_near_overlap: 1}\n"
 READ_COSTS = """
@@ -44,9 +45,15 @@ def write_adverts(count: int, folder: Path) -> None:
                 file.write(json.dumps(advert) + "\n")
 
 
-def prepare(data: Path, workers: int, home: Path) -> tuple[float, dict, dict]:
-    """Seconds of a whole run, which is kept at `home`; the costs of its steps, and what
-    reading what it has made takes."""
+def of_children() -> float:
+    """Seconds of a core that the processes we waited for have had."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
+
+
+def prepare(data: Path, workers: int, home: Path) -> tuple[dict, dict, Path]:
+    """Seconds of a whole run, which is kept at `home`, by the clock (`wall`) and of all
+    its processes (`core`); the costs of its steps, and the folder of what it made."""
     config = home / "config.yaml"
     config.write_text(CONFIG)
     environment = os.environ | {
@@ -57,28 +64,31 @@ def prepare(data: Path, workers: int, home: Path) -> tuple[float, dict, dict]:
     }
     command = [sys.executable, str(PROJECT_DIR / "flows/prepare_adverts_flow.py")]
     command += ["--config", "config", str(config), "run", "--data", str(data)]
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), of_children()
     done = subprocess.run(
         [*command, "--max-workers", str(workers)],
         env=environment,
         capture_output=True,
         text=True,
     )
-    seconds = time.perf_counter() - start
+    seconds = {"wall": time.perf_counter() - start, "core": of_children() - worked}
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     (manifest,) = home.glob(".metaflow/prepared_adverts/*/*/manifest.json")
-    costs, read = (
-        json.loads(subprocess.check_output(command, env=environment).splitlines()[-1])
-        for command in (
-            [sys.executable, "-c", READ_COSTS],
-            [sys.executable, __file__, "--read", str(manifest.parent)],
-        )
-    )
-    return seconds, costs, read
+    command = [sys.executable, "-c", READ_COSTS]
+    said = subprocess.check_output(command, env=environment)
+    return seconds, json.loads(said.splitlines()[-1]), manifest.parent
 
 
-def read_prepared(folder: Path) -> dict:
+def read_apart(folder: Path, task: str) -> dict:
+    """What `READ` says of a task, measured in a process of its own."""
+    command = [sys.executable, __file__, "--read", str(folder), "--task", task]
+    worked = of_children()
+    found = json.loads(subprocess.check_output(command).splitlines()[-1])
+    return found | {"core": of_children() - worked}
+
+
+def read_for_mlm(folder: Path) -> dict:
     """Tokenize prepared adverts into files, and read blocks of them in random order."""
     import numpy as np
 
@@ -105,10 +115,50 @@ def read_prepared(folder: Path) -> dict:
             blocks[order[batch : batch + 1024]]
     return {
         "adverts": sum(map(len, texts.values())),
-        "tokens": sum(int(part["lengths"].sum()) for part in files.values()),
-        "tokenize": seconds,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "made": sum(int(part["lengths"].sum()) for part in files.values()),
+        "seconds": seconds,
     }
+
+
+def read_for_nsp(folder: Path) -> dict:
+    """Pair the sentences of prepared adverts, tokenize them into a file, and read pairs
+    in random order."""
+    import numpy as np
+
+    from ojd_daps_language_models.advert_data import employers_of, sentences_of
+    from ojd_daps_language_models.configs import NSPConfig
+    from ojd_daps_language_models.getters.checkpoints import get_checkpoint
+    from ojd_daps_language_models.getters.prepared import find_prepared
+    from ojd_daps_language_models.preprocessing.pairs import make_pairs
+    from ojd_daps_language_models.preprocessing.token_files import open_tokens
+    from ojd_daps_language_models.stores import Folder
+    from ojd_daps_language_models.tasks import nsp
+
+    prepared, config = find_prepared(str(folder)), NSPConfig()
+    checkpoint, store = get_checkpoint("embedded"), Folder(folder / "tokens")
+    start = time.perf_counter()
+    sentences, pairs, _ = make_pairs(
+        employers_of(prepared), config.pairs, sentences_of(prepared)
+    )
+    files, *_ = nsp.tokenize(sentences, pairs, checkpoint, config, store)
+    seconds = time.perf_counter() - start
+    with open_tokens(files, store) as tokens:
+        training = nsp.read_pairs(tokens, pairs, "train", checkpoint, config)
+        order = np.random.default_rng(0).permutation(len(training))[:READ_PAIRS]
+        for batch in range(0, len(order), 64):
+            training.__getitems__(order[batch : batch + 64])
+    return {"adverts": len(sentences), "made": len(pairs), "seconds": seconds}
+
+
+READ = {"mlm": (read_for_mlm, "tokens"), "nsp": (read_for_nsp, "pairs")}
+
+
+def powers(sizes: list[int], times: list[dict]) -> str:
+    """How time grows, in words: on a busy machine that of the cores says more."""
+    wall, core = (exponent(sizes, [row[kind] for row in times]) for kind in times[0])
+    return (
+        f"time grows as adverts to the power of {wall:.2f}, that of cores of {core:.2f}"
+    )
 
 
 def main() -> None:
@@ -119,26 +169,29 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3, help="of one worker")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--task", choices=READ, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.read:
-        print(json.dumps(read_prepared(arguments.read)))
+        found = READ[arguments.task][0](arguments.read)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps(found | {"peak_mb": peak}))
         return
 
     sizes = sorted(arguments.sizes)
-    totals, reading = [], []
+    totals, reading = [], {task: [] for task in READ}
     for size in sizes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name, "adverts")
             folder.mkdir()
             write_adverts(size, folder)
 
-            def run(workers: int, folder: Path = folder) -> tuple[float, dict, dict]:
+            def run(workers: int, folder: Path = folder) -> float:
                 with tempfile.TemporaryDirectory() as home:
-                    return prepare(folder, workers, Path(home))
+                    return prepare(folder, workers, Path(home))[0]["wall"]
 
             if not totals and arguments.repetitions:
                 ratios = [
-                    run(1)[0] / run(arguments.workers)[0]
+                    run(1) / run(arguments.workers)
                     for _ in range(arguments.repetitions)
                 ]
                 report(
@@ -147,35 +200,43 @@ def main() -> None:
                     "one worker",
                     ratios,
                 )
-            seconds, costs, read = run(arguments.workers)
-        totals.append(seconds)
-        reading.append(read["tokenize"])
-        step = max(costs, key=lambda step: costs[step]["peak_memory_mb"])
-        print(
-            f"{size:9,} adverts: {seconds:7.1f} s, {size / seconds:6,.0f} adverts/s, "
-            f"{read['adverts']:,} kept, peak {costs[step]['peak_memory_mb']:,} MB in "
-            f"{step}; "
-            + ", ".join(f"{name} {cost['seconds']:.0f}" for name, cost in costs.items())
-            + f"\n          read for MLM: {read['tokenize']:.1f} s for "
-            f"{read['tokens']:,} tokens, peak {read['peak_mb']:,.0f} MB",
-            flush=True,
-        )
+            seconds, costs, made = prepare(folder, arguments.workers, Path(name))
+            totals.append(seconds)
+            step = max(costs, key=lambda step: costs[step]["peak_memory_mb"])
+            print(
+                f"{size:9,} adverts: {seconds['wall']:.1f} s, {seconds['core']:.1f} of "
+                f"a core, peak {costs[step]['peak_memory_mb']:,} MB in {step}; "
+                + ", ".join(
+                    f"{key} {cost['seconds']:.0f}" for key, cost in costs.items()
+                ),
+                flush=True,
+            )
+            for task, (_, unit) in READ.items():
+                found = read_apart(made, task)
+                reading[task].append(found)
+                print(
+                    f"          {task}: {found['adverts']:,} adverts kept, "
+                    f"{found['seconds']:.1f} s to make {found['made']:,} {unit}, peak "
+                    f"{found['peak_mb']:,.0f} MB",
+                    flush=True,
+                )
     if len(sizes) > 1:
-        power, power_of_reading = exponent(sizes, totals), exponent(sizes, reading)
         state(
             f"flows/prepare_adverts_flow.py, {sizes[0]:,} to {size:,} adverts",
             "itself at other sizes",
-            f"time grows as adverts to the power of {power:.2f}",
+            powers(sizes, totals),
             f"at most {costs[step]['peak_memory_mb']:,} MB in any task; "
-            f"{size / seconds:,.0f} adverts/s on {arguments.workers} workers",
+            f"{size / seconds['wall']:,.0f} adverts/s on {arguments.workers} workers",
         )
-        state(
-            "tokenizing prepared adverts into files, and reading all blocks",
-            "itself at other sizes",
-            f"time grows as adverts to the power of {power_of_reading:.2f}",
-            f"at most {read['peak_mb']:,.0f} MB; {read['tokens']:,} tokens in "
-            f"{read['tokenize']:.0f} s",
-        )
+        for task, found in reading.items():
+            times = [{"wall": row["seconds"], "core": row["core"]} for row in found]
+            state(
+                f"reading prepared adverts for {task}_flow.py",
+                "itself at other sizes",
+                powers(sizes, times),
+                f"at most {found[-1]['peak_mb']:,.0f} MB; {found[-1]['made']:,} "
+                f"{READ[task][1]} in {found[-1]['seconds']:.0f} s",
+            )
 
 
 if __name__ == "__main__":

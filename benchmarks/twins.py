@@ -21,9 +21,8 @@ from ojd_daps_language_models.configs import NSPConfig, parse_config
 from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.checkpoints import get_checkpoint
 from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
-from ojd_daps_language_models.preprocessing.packing import Inputs
 from ojd_daps_language_models.preprocessing.pairs import LABELS, make_pairs
-from ojd_daps_language_models.tasks.nsp import tokenize
+from ojd_daps_language_models.tasks.nsp import read_pairs, tokenize
 from ojd_daps_language_models.training.classification import (
     Sequences,
     fit_classifier,
@@ -50,14 +49,13 @@ def main() -> None:
         prepare_adverts(given, config).adverts, config.pairs
     )
     folder = get_checkpoint("embedded")
-    tokens = tokenize(sentences, pairs, folder, config)
+    tokens, *_ = tokenize(sentences, pairs, folder, config)
 
     def sequences(part: str, together: bool) -> Sequences:
-        labels = pairs.loc[pairs["part"] == part, "label"].to_numpy()
-        twins = np.roll(np.arange(len(labels)), len(labels) // 2)
-        return Sequences(
-            Inputs(**tokens[part]), labels, folder, twins if together else None
-        )
+        made = read_pairs(tokens, pairs, part, folder, config)
+        if not together:
+            made.twins = None
+        return made
 
     validation = sequences("validation", False)
     found = {}

@@ -23,8 +23,9 @@ from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.advert_data import (
     check_adverts,
     describe_data,
+    employers_of,
     load_adverts,
-    with_sentences,
+    sentences_of,
 )
 from ojd_daps_language_models.cards.alive import unfailing_card
 from ojd_daps_language_models.cards.components import live_curves
@@ -41,6 +42,7 @@ from ojd_daps_language_models.flow_utils import (
     measured,
     resolve_config,
     stored_run,
+    token_store,
     training_checkpoints,
 )
 from ojd_daps_language_models.getters.checkpoints import (
@@ -54,7 +56,7 @@ from ojd_daps_language_models.getters.checkpoints import (
     pin_revision,
 )
 from ojd_daps_language_models.preflight import asked_of, check_gpu, check_machine
-from ojd_daps_language_models.preprocessing.packing import count_truncated
+from ojd_daps_language_models.preprocessing.token_files import open_tokens
 from ojd_daps_language_models.publishing.publish import check_publishing, publish
 from ojd_daps_language_models.resume import launch
 from ojd_daps_language_models.tasks import nsp
@@ -138,20 +140,27 @@ class NSPFlow(FlowSpec):
         self.adverts, self.kept_aside, report = load_adverts(
             self, "nsp", get_training_texts(self.origin)
         )
-        adverts, sentences = with_sentences(self.adverts)
-        self.sentences, self.pairs, paired = make_pairs(
-            adverts, self.config.pairs, sentences
+        prepared = sentences_of(self.adverts)
+        sentences, self.pairs, paired = make_pairs(
+            employers_of(self.adverts), self.config.pairs, prepared
         )
+        self.sentences = None if prepared else sentences
         self.data_report = report | paired
         self.next(self.tokenize)
 
     @measured
     @step
     def tokenize(self):
-        """Turn pairs of sentences into tokens."""
-        folder = get_checkpoint(self.origin, self.revision)
-        self.tokens = nsp.tokenize(self.sentences, self.pairs, folder, self.config)
-        self.data_report |= {"truncated": count_truncated(self.tokens)}
+        """Turn sentences into tokens."""
+        self.tokens, self.lengths, truncated = nsp.tokenize(
+            sentences_of(self.adverts, self.sentences),
+            self.pairs,
+            get_checkpoint(self.origin, self.revision),
+            self.config,
+            token_store(self),
+            current.pathspec,
+        )
+        self.data_report |= {"truncated": truncated}
         self.next(self.train)
 
     @batch(
@@ -168,18 +177,19 @@ class NSPFlow(FlowSpec):
         """Train for each seed, and keep the epoch that is best on validation."""
         check_gpu(self.config.compute.gpu)
         folder = get_checkpoint(self.origin, self.revision)
-        models, self.training_log = train_in_processes(
-            nsp.train,
-            self.tokens,
-            self.pairs,
-            folder,
-            self.config,
-            self.epochs,
-            self.all_seeds,
-            compute=self.config.compute,
-            on_row=live_curves(current.card, LOSS),
-            checkpoints=training_checkpoints(self),
-        )
+        with open_tokens(self.tokens, token_store(self)) as tokens:
+            models, self.training_log = train_in_processes(
+                nsp.train,
+                tokens,
+                self.pairs,
+                folder,
+                self.config,
+                self.epochs,
+                self.all_seeds,
+                compute=self.config.compute,
+                on_row=live_curves(current.card, LOSS),
+                checkpoints=training_checkpoints(self),
+            )
         self.model, *self.other_models = models
         self.next(self.evaluate)
 
@@ -197,15 +207,16 @@ class NSPFlow(FlowSpec):
         """Score the model once on the test pairs and write the report."""
         delete_checkpoints(self)
         folder = get_checkpoint(self.origin, self.revision)
-        self.metrics = nsp.evaluate(
-            self.tokens,
-            self.sentences,
-            self.pairs,
-            folder,
-            [self.model, *self.other_models],
-            self.config,
-            self.all_seeds,
-        )
+        with open_tokens(self.tokens, token_store(self)) as tokens:
+            self.metrics = nsp.evaluate(
+                tokens,
+                sentences_of(self.adverts, self.sentences),
+                self.pairs,
+                folder,
+                [self.model, *self.other_models],
+                self.config,
+                self.all_seeds,
+            )
         data, config = describe_data(self)
         self.recipe = resolve_config(
             config, data["data"], self.origin, self.epochs, self.seed
@@ -225,7 +236,7 @@ class NSPFlow(FlowSpec):
                 current.card,
                 f"{current.flow_name} {current.run_id}",
                 data_report=self.data_report,
-                lengths={part: rows["lengths"] for part, rows in self.tokens.items()},
+                lengths=self.lengths,
                 training_log=self.training_log,
                 metrics=self.metrics,
                 lineage=self.lineage,

@@ -1,17 +1,17 @@
 """The adverts of a flow, prepared in its run or by an earlier one."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.prepared import (
+    PreparedSentences,
     PreparedTexts,
     find_prepared,
     read_adverts,
     read_kept_aside,
-    read_sentences,
 )
 from ojd_daps_language_models.getters.records import check_records
 from ojd_daps_language_models.preprocessing.splits import PARTS
@@ -91,14 +91,20 @@ def texts_by_part(adverts: pd.DataFrame | dict) -> dict[str, Collection[str]]:
     return {part: adverts.loc[adverts["part"] == part, "text"] for part in PARTS}
 
 
-def with_sentences(
-    adverts: pd.DataFrame | dict,
-) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """The adverts that `load_adverts` gave as a table (employer, part, and text unless
-    they were prepared), and their sentences, where these are known."""
+def employers_of(adverts: pd.DataFrame | dict) -> pd.DataFrame:
+    """The adverts that `load_adverts` gave as a table: employer, part, and text unless
+    they were prepared."""
     if isinstance(adverts, dict):
-        return read_adverts(adverts, ["employer", "part"]), read_sentences(adverts)
-    return adverts, None
+        return read_adverts(adverts, ["employer", "part"])
+    return adverts
+
+
+def sentences_of(
+    adverts: pd.DataFrame | dict, own: Collection[Sequence[str]] | None = None
+) -> Collection[Sequence[str]] | None:
+    """The sentences of each advert: of prepared ones from their files, of others those
+    that the run has split."""
+    return PreparedSentences(adverts) if isinstance(adverts, dict) else own
 
 
 def describe_data(flow: Any) -> tuple[dict, dict]:

@@ -42,17 +42,19 @@ BAD_INPUT = {
     "negative epochs": (["--epochs", "-1"], "expected 0 or more, found -1"),
     "publishing": (["--push-to", "model"], "--push-to model: expected OWNER/NAME"),
 }
+# Refused by the same code in all flows.
 SHARED = set(BAD_INPUT) - {"a missing column", "a header only"}
 
 
 @pytest.mark.parametrize(
     ("flow", "case"),
     [
-        # What is the same code in all flows is quick to test in one.
         pytest.param(
             flow,
             case,
-            marks=pytest.mark.slow if case in SHARED and flow != "mlm_flow" else (),
+            marks=pytest.mark.every_flow
+            if case in SHARED and flow != "mlm_flow"
+            else (),
         )
         for flow in FLOWS
         for case in BAD_INPUT

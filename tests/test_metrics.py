@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ojd_daps_language_models.training import metrics
 from ojd_daps_language_models.training.baselines import (
     fit_tfidf,
     unigram_scores,
@@ -104,6 +105,17 @@ def test_rankings_are_those_of_scikit_learn_with_ties_and_weights():
     one_class = np.zeros((1, 300))
     one_class[:, positive] = 1
     assert np.isnan(roc_auc(positive, scores, one_class)).all()
+
+
+def test_many_items_are_weighted_some_resamples_at_a_time(monkeypatch):
+    rng = np.random.default_rng(3)
+    positive, scores = rng.random(200) < 0.4, rng.random(200)
+    groups, weights = rng.integers(9, size=200), rng.integers(4, size=(16, 9))
+    expected = roc_auc(positive, scores, weights[:, groups])
+    statistic = metrics.of_items(roc_auc, positive, scores, groups)
+    for at_once in (2**24, 700, 1):
+        monkeypatch.setattr(metrics, "_WEIGHTS_AT_ONCE", at_once)
+        np.testing.assert_array_equal(statistic(weights), expected)
 
 
 def test_counts_give_the_scores_of_scikit_learn():

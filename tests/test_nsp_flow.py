@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -65,8 +66,8 @@ def test_the_sample_is_divided_without_a_leak(trained):
     found = trained[1]
     adverts, pairs = found["adverts"], found["pairs"]
     assert (adverts.groupby("employer")["part"].nunique() == 1).all()
-    texts = found["sentences"]["text"]
-    of = found["sentences"]["advert"].to_numpy()
+    texts = list(chain.from_iterable(found["sentences"]))
+    of = np.repeat(range(len(adverts)), list(map(len, found["sentences"])))
     parts = adverts["part"].to_numpy()
     for end in ("first", "second"):
         assert (parts[of[pairs[end]]] == pairs["part"]).all()
@@ -84,9 +85,7 @@ def test_order_is_that_of_the_adverts(trained):
     for number in range(0, len(found["adverts"]), 20):
         text = found["adverts"]["text"][number]
         place = 0
-        for sentence in found["sentences"]["text"][
-            found["sentences"]["advert"] == number
-        ]:
+        for sentence in found["sentences"][number]:
             place = text.index(sentence, place) + len(sentence)
 
 
@@ -100,7 +99,7 @@ def test_the_scores_are_those_of_the_published_model(trained, tmp_path):
     model = AutoModelForNextSentencePrediction.from_pretrained(folder).eval()
     assert model.config.id2label == {0: "is_next", 1: "not_next"}
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    texts = found["sentences"]["text"].to_numpy(object)
+    texts = np.array(list(chain.from_iterable(found["sentences"])), object)
     test = found["pairs"][found["pairs"]["part"] == "test"]
     likely = []
     for start in range(0, len(test), 32):

@@ -1,5 +1,6 @@
 """Pairs teach order and nothing else: no shortcut, no leak, no false negative."""
 
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ojd_daps_language_models.preprocessing import pairs as drawing
 from ojd_daps_language_models.preprocessing.pairs import KINDS, make_pairs
 
 SHARES = {"another_advert": 0.4, "same_employer": 0.2, "same_advert": 0.4}
@@ -42,18 +44,22 @@ def adverts(count=60, lines=8, employers=12):
 
 def told(paired):
     """The pairs with texts, and advert and place of both sentences."""
-    texts = paired.sentences["text"].to_numpy(object)
+    texts = np.array(list(chain.from_iterable(paired.sentences)), object)
+    of = np.repeat(range(len(paired.sentences)), list(map(len, paired.sentences)))
     pairs = paired.pairs.assign(
         one=texts[paired.pairs["first"]],
         other=texts[paired.pairs["second"]],
-        of=paired.sentences["advert"].to_numpy()[paired.pairs["second"]],
+        of=of[paired.pairs["second"]],
     )
     return pairs
 
 
-@pytest.fixture(scope="module")
-def pairs():
-    return told(make_pairs(adverts(), settings_of()))
+@pytest.fixture(scope="module", params=[2**20, 7])
+def pairs(request):
+    """Negatives are drawn for so many first sentences at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "_AT_ONCE", request.param)
+        return told(make_pairs(adverts(), settings_of()))
 
 
 def test_half_are_true_successors_in_their_order(pairs):

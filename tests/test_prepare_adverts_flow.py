@@ -26,11 +26,11 @@ from ojd_daps_language_models.configs import NSPConfig, parse_config
 from ojd_daps_language_models.getters import prepared
 from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.prepared import (
+    PreparedSentences,
     PreparedTexts,
     find_prepared,
     read_adverts,
     read_kept_aside,
-    read_sentences,
 )
 from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
 from ojd_daps_language_models.preprocessing.pairs import make_pairs
@@ -128,8 +128,10 @@ def test_they_are_what_a_training_would_have_made_of_the_files(folder, home):
         assert len(texts) == len(expected)
         assert expected[0] in texts and "no advert" not in texts
     sentences, pairs, _ = make_pairs(adverts, config.pairs)
-    pd.testing.assert_frame_equal(read_sentences(found), sentences)
-    again = make_pairs(adverts, config.pairs, read_sentences(found))
+    kept = PreparedSentences(found)
+    assert list(kept) == list(kept) == sentences, "each time anew"
+    assert len(kept) == len(sentences) and sentences[0] in kept and [""] not in kept
+    again = make_pairs(adverts, config.pairs, kept)
     pd.testing.assert_frame_equal(again.pairs, pairs)
 
 
@@ -274,7 +276,7 @@ def test_on_s3_it_is_the_same(folder, home, s3, tmp_path, monkeypatch):
     assert there["report"] == here["report"]
     for one, other in zip(read_prepared(there), read_prepared(here), strict=True):
         pd.testing.assert_frame_equal(one, other)
-    pd.testing.assert_frame_equal(read_sentences(there), read_sentences(here))
+    assert list(PreparedSentences(there)) == list(PreparedSentences(here))
     key = f"{place.removeprefix(f's3://{s3.bucket}/')}/adverts/0001.parquet"
     s3.client.delete_object(Bucket=s3.bucket, Key=key)
     with pytest.raises(FileNotFoundError, match=r"adverts/0001\.parquet: missing"):

@@ -1,5 +1,6 @@
 """A training that was cut off anywhere ends as if nothing had been."""
 
+import gzip
 import itertools
 import os
 import re
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import sample_texts
+from conftest import SAMPLE, sample_texts
 from s3_stand_in import busy_server
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
@@ -279,13 +280,14 @@ def test_cut_off_twice_it_ends_as_if_nothing_had_been(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_cut_off_after_any_step_it_ends_as_if_nothing_had_been(
+def test_cut_off_after_every_step_it_ends_as_if_nothing_had_been(
     kind, tiny_bert, tmp_path, whole, often
 ):
+    checkpoints = kept(tmp_path)
     for step in range(1, last_step(whole(kind)[1]) + 1):
-        checkpoints = kept(tmp_path / str(step))
         cut(kind, tiny_bert, checkpoints, CuttingLog(step, fall))
-        check_ending(kind, tiny_bert, checkpoints, whole)
+        assert steps_in(checkpoints)[-1:] == [step - 1][: step - 1]
+    check_ending(kind, tiny_bert, checkpoints, whole)
 
 
 @pytest.mark.parametrize("kind", ["masked words", "twins", "pairs"])
@@ -598,7 +600,10 @@ def test_one_that_is_gone_from_s3_is_left_out(s3):
 def home(tmp_path_factory, tiny_bert):
     """Where runs are kept, with a configuration of many epochs that saves often."""
     home = tmp_path_factory.mktemp("runs")
+    with gzip.open(SAMPLE, "rt", encoding="utf-8") as sample:
+        (home / "few.jsonl").write_text("".join(itertools.islice(sample, 300)))
     (home / "often.yaml").write_text(
+        "data: {path: few.jsonl}\n"
         "training: {epochs: 12, batch_size: 16, block_size: 64, dropout: 0.1}\n"
         f"model: {{checkpoint: {tiny_bert}}}\n"
         "evaluation: {bootstrap_samples: 100, audit_adverts: 0}\n"

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ojd_daps_language_models.getters.runs import (
@@ -84,18 +83,36 @@ class PreparedTexts(Collection[str]):
         return self._prepared["report"]["parts"][self._part]["adverts"]
 
     def __iter__(self) -> Iterator[str]:
-        from pyarrow import compute, parquet
+        from pyarrow import compute
 
-        for file in _files(self._prepared, "adverts"):
-            with explained_faults(file.location), open_file(file) as stream:
-                for rows in parquet.ParquetFile(stream).iter_batches(
-                    _AT_ONCE, columns=["text", "part"]
-                ):
-                    mine = compute.equal(rows["part"], self._part)
-                    yield from rows["text"].filter(mine).to_pylist()
+        for rows in _iter_rows(self._prepared, ["text", "part"]):
+            mine = compute.equal(rows["part"], self._part)
+            yield from rows["text"].filter(mine).to_pylist()
 
     def __contains__(self, text: object) -> bool:
         return any(text == own for own in self)
+
+
+class PreparedSentences(Collection[list[str]]):
+    """The sentences of each advert in order, read anew in the same way.
+
+    Args:
+        prepared: from `find_prepared`.
+    """
+
+    def __init__(self, prepared: dict[str, Any]):
+        self._prepared = prepared
+
+    def __len__(self) -> int:
+        parts = self._prepared["report"]["parts"].values()
+        return sum(part["adverts"] for part in parts)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for rows in _iter_rows(self._prepared, ["sentences"]):
+            yield from rows["sentences"].to_pylist()
+
+    def __contains__(self, sentences: object) -> bool:
+        return any(sentences == own for own in self)
 
 
 def read_adverts(prepared: dict[str, Any], columns: Sequence[str]) -> pd.DataFrame:
@@ -114,20 +131,6 @@ def read_kept_aside(prepared: dict[str, Any]) -> pd.DataFrame:
         prepared: from `find_prepared`.
     """
     return _read_files(prepared, "kept_aside").to_pandas()
-
-
-def read_sentences(prepared: dict[str, Any]) -> pd.DataFrame:
-    """The sentences of all adverts in order: advert (its row), text."""
-    from pyarrow import compute
-
-    sentences = _read_files(prepared, "adverts", ["sentences"])["sentences"]
-    lengths = compute.list_value_length(sentences).to_numpy()
-    return pd.DataFrame(
-        {
-            "advert": np.repeat(np.arange(len(lengths)), lengths),
-            "text": compute.list_flatten(sentences).to_pandas().astype("str"),
-        }
-    )
 
 
 def _find_run(run: str) -> tuple[str, str]:
@@ -184,6 +187,17 @@ def _read_files(
         with explained_faults(file.location), open_file(file) as stream:
             tables.append(parquet.read_table(stream, columns=columns))
     return pyarrow.concat_tables(tables)
+
+
+def _iter_rows(prepared: dict[str, Any], columns: Sequence[str]) -> Iterator:
+    """Some columns of all adverts, some adverts at a time."""
+    from pyarrow import parquet
+
+    for file in _files(prepared, "adverts"):
+        with explained_faults(file.location), open_file(file) as stream:
+            yield from parquet.ParquetFile(stream).iter_batches(
+                _AT_ONCE, columns=columns
+            )
 
 
 def _files(prepared: dict[str, Any], kind: str) -> list[File]:

@@ -16,10 +16,10 @@ _COUNTED = 2**22  # tokens at a time: to count them takes eight bytes each
 
 
 class Tokens(NamedTuple):
-    """Tokens of adverts, one after the other.
+    """Tokens of adverts or their sentences, one after the other.
 
-    ids: token numbers of all adverts, shape (tokens,), the smallest unsigned type.
-    lengths: tokens of each advert, special tokens included, shape (adverts,).
+    ids: token numbers of all texts, shape (tokens,), the smallest unsigned type.
+    lengths: tokens of each text, special tokens included if it has them, (texts,).
     """
 
     ids: np.ndarray
@@ -27,9 +27,10 @@ class Tokens(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Tokens of sentences or pairs of them, one after the other.
+    """Sentences, or pairs of them, as a model reads them.
 
-    ids: token numbers, shape (tokens,), the smallest unsigned type.
+    ids: token numbers, shape (tokens,), the smallest unsigned type; those of pairs are
+        put together when a batch is, see `preprocessing.pair_tokens`.
     lengths: tokens of each, special tokens included, shape (inputs,).
     first_lengths: how many of them are of type 0, the first sentence of a pair, as the
         model's tokenizer tells them apart; shape (inputs,).
@@ -100,24 +101,33 @@ def load_tokenizer(folder: Path):
     return tokenizer
 
 
-def encode(texts: Iterable[str], tokenizer, batch_size: int = 1000) -> Tokens:
-    """Tokenize whole adverts, each with the special tokens of its model."""
+def encode(
+    texts: Iterable[str],
+    tokenizer,
+    batch_size: int = 1000,
+    special_tokens: bool = True,
+) -> Tokens:
+    """Tokenize whole texts, each with the special tokens of its model or without."""
     ids, lengths = [], []
-    for batch in encode_batches(texts, tokenizer, batch_size):
+    for batch in encode_batches(texts, tokenizer, batch_size, special_tokens):
         ids.append(batch.ids)
         lengths.append(batch.lengths)
     return Tokens(np.concatenate(ids), np.concatenate(lengths))
 
 
 def encode_batches(
-    texts: Iterable[str], tokenizer, batch_size: int = 1000
+    texts: Iterable[str],
+    tokenizer,
+    batch_size: int = 1000,
+    special_tokens: bool = True,
 ) -> Iterator[Tokens]:
-    """As `encode`, some adverts at a time; at least once, perhaps with none."""
+    """As `encode`, some texts at a time; at least once, perhaps with none."""
     dtype = np.min_scalar_type(tokenizer.get_vocab_size())
     texts = iter(texts)
     while True:
         batch = list(itertools.islice(texts, batch_size))
-        encoded = [encoding.ids for encoding in tokenizer.encode_batch_fast(batch)]
+        found = tokenizer.encode_batch_fast(batch, add_special_tokens=special_tokens)
+        encoded = [encoding.ids for encoding in found]
         yield Tokens(
             np.fromiter(itertools.chain.from_iterable(encoded), dtype),
             np.array(list(map(len, encoded)), np.int32),
@@ -127,17 +137,14 @@ def encode_batches(
 
 
 def encode_inputs(
-    texts: Iterable[str] | Iterable[tuple[str, str]],
-    tokenizer,
-    max_length: int,
-    batch_size: int = 1000,
+    texts: Iterable[str], tokenizer, max_length: int, batch_size: int = 1000
 ) -> Inputs:
-    """Tokenize sentences, or pairs of them, as inputs of a model.
+    """Tokenize sentences as inputs of a model.
 
     Args:
-        texts: sentences or pairs.
+        texts: sentences.
         tokenizer: from `load_tokenizer`.
-        max_length: tokens of an input; of a pair, the longer sentence is cut first.
+        max_length: tokens of an input.
     """
     tokenizer.enable_truncation(max_length)
     dtype = np.min_scalar_type(tokenizer.get_vocab_size())

@@ -7,7 +7,7 @@ Second sentences are drawn from those that follow another one in their own adver
 true successors do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,26 +24,27 @@ from ojd_daps_language_models.progress import progress_bar
 KINDS = ("another_advert", "same_employer", "same_advert")
 LABELS = ("is_next", "not_next")  # in the order of transformers
 _DRAWS = 20  # tries to find a sentence that is not a true successor
+_AT_ONCE = 2**20  # first sentences that negatives are drawn for
 
 
 class Paired(NamedTuple):
     """Sentences of adverts and pairs of them.
 
-    sentences: advert (its row in the table of adverts), text; in the order of adverts.
-    pairs: part, advert (of the first sentence), first, second (rows in `sentences`),
-        label (0 is next, 1 not), kind (of `KINDS`: that of the negative with the same
-        first sentence). Of each part the positives, then in the same order the
-        negatives.
+    sentences: of each advert, in order.
+    pairs: part, advert (of the first sentence, its row in the table of adverts), first,
+        second (numbers of sentences, counted through all adverts), label (0 is next, 1
+        not), kind (of `KINDS`: that of the negative with the same first sentence). Of
+        each part the positives, then in the same order the negatives.
     report: counts, see `make_pairs`.
     """
 
-    sentences: pd.DataFrame
+    sentences: Collection[Sequence[str]]
     pairs: pd.DataFrame
     report: dict
 
 
 def make_pairs(
-    adverts: pd.DataFrame, config, sentences: pd.DataFrame | None = None
+    adverts: pd.DataFrame, config, sentences: Collection[Sequence[str]] | None = None
 ) -> Paired:
     """Split adverts into sentences, and pair each with its successor and with another.
 
@@ -55,7 +56,7 @@ def make_pairs(
         adverts: columns employer, part, and text unless `sentences` are given.
         config: `shares` of the kinds of negatives, `min_words` of a sentence,
             `max_per_advert` first sentences, `seed`.
-        sentences: of the adverts, as the table that is returned, where these are known.
+        sentences: of each advert, where these are known; read once.
 
     Returns:
         Its report has `pairs`: for each part `first_sentences`, negatives of each kind,
@@ -68,27 +69,27 @@ def make_pairs(
     """
     if sentences is None:
         sentences = _split(adverts)
-    known = _describe(sentences, adverts)
-    words = sentences["text"].str.split().str.len().to_numpy()
-    usable = words >= config.min_words
+    known = _describe(sentences, adverts, config.min_words)
+    usable = known.usable
     differ = known.code[1:] != known.code[:-1]
-    first = np.flatnonzero(known.follows[1:] & usable[:-1] & usable[1:] & differ)
-    part = adverts["part"].to_numpy()[known.advert]
+    first = _where(known.follows[1:] & usable[:-1] & usable[1:] & differ)
+    part = adverts["part"].map(dict(zip(PARTS, range(len(PARTS)), strict=True)))
+    part = part.to_numpy(np.int8)[known.advert]
 
     rng = np.random.default_rng(config.seed)
     pairs, report = [], {"pairs": {}, "too_few_sentences": {}}
-    for name in PARTS:
-        mine = first[part[first] == name]
+    for number, name in enumerate(PARTS):
+        mine = first[part[first] == number]
         with_pairs = len(np.unique(known.advert[mine]))
         without = int((adverts["part"] == name).sum()) - with_pairs
         _require_pairs(mine, name, without, config.min_words)
         if config.max_per_advert:
             mine = _draw_some(mine, known.advert, config.max_per_advert, rng)
-        pool = np.flatnonzero((part == name) & known.follows & usable)
+        pool = _where((part == number) & known.follows & usable)
         negatives = _draw_negatives(mine, pool, known, dict(config.shares), rng)
         if name == TRAIN:
             _require_kinds(negatives.kind, dict(config.shares))
-        pairs.append(_as_pairs(mine, negatives, known).assign(part=name))
+        pairs.append(_as_pairs(mine, negatives, known, name))
         report["pairs"][name] = _count(negatives)
         report["too_few_sentences"][name] = without
         print(f"pairs, {name}: {report['pairs'][name]}")
@@ -100,6 +101,7 @@ class _Known(NamedTuple):
 
     advert, employer: numbers, employer -1 where it is not known.
     code: a number for what it says, whatever its case and punctuation.
+    usable: whether it has words enough.
     follows: whether it follows another one in its advert.
     true: codes of all true successors, as of `_codes_of_pairs`, sorted.
     """
@@ -107,6 +109,7 @@ class _Known(NamedTuple):
     advert: np.ndarray
     employer: np.ndarray
     code: np.ndarray
+    usable: np.ndarray
     follows: np.ndarray
     true: np.ndarray
 
@@ -124,19 +127,36 @@ class _Negatives(NamedTuple):
     moved: int
 
 
-def _describe(sentences: pd.DataFrame, adverts: pd.DataFrame) -> _Known:
-    advert = sentences["advert"].to_numpy()
-    # Case and white space do not tell employers apart, as in the split.
-    names = adverts["employer"].str.casefold().str.strip()
-    names = names.str.replace(r"\s+", " ", regex=True)
-    hashes = exact_fingerprints(sentences["text"])
+def _describe(
+    sentences: Collection[Sequence[str]], adverts: pd.DataFrame, min_words: int
+) -> _Known:
+    counts, usable = [], bytearray()
+
+    def read() -> Iterator[str]:
+        bar = progress_bar("reading sentences", "advert", len(sentences), sentences)
+        for own in bar:
+            counts.append(len(own))
+            usable.extend(len(text.split()) >= min_words for text in own)
+            yield from own
+
+    hashes = exact_fingerprints(read())
+    advert = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     wordless = hashes < 0
     hashes[wordless] = -1 - np.arange(wordless.sum())
     code = np.unique(hashes, return_inverse=True)[1]
     follows = np.append(False, advert[1:] == advert[:-1])
     second = np.flatnonzero(follows)
+    # Case and white space do not tell employers apart, as in the split.
+    names = adverts["employer"].str.casefold().str.strip()
+    names = names.str.replace(r"\s+", " ", regex=True)
+    employer = pd.factorize(names)[0].astype(np.int32)[advert]
     true = np.unique(_codes_of_pairs(code, second - 1, second))
-    return _Known(advert, pd.factorize(names)[0][advert], code, follows, true)
+    return _Known(advert, employer, code, np.frombuffer(usable, bool), follows, true)
+
+
+def _where(condition: np.ndarray) -> np.ndarray:
+    """Numbers of the sentences that it holds for, in half the memory."""
+    return np.flatnonzero(condition).astype(np.int32)
 
 
 def _codes_of_pairs(
@@ -146,7 +166,9 @@ def _codes_of_pairs(
     return code[first] * (code.max() + 1) + code[second]
 
 
-def _as_pairs(first: np.ndarray, negatives: _Negatives, known: _Known) -> pd.DataFrame:
+def _as_pairs(
+    first: np.ndarray, negatives: _Negatives, known: _Known, part: str
+) -> pd.DataFrame:
     found = negatives.kind >= 0
     first, second, kind = (
         column[found] for column in (first, negatives.second, negatives.kind)
@@ -156,8 +178,11 @@ def _as_pairs(first: np.ndarray, negatives: _Negatives, known: _Known) -> pd.Dat
             "advert": np.tile(known.advert[first], 2),
             "first": np.tile(first, 2),
             "second": np.concatenate([first + 1, second]),
-            "label": np.repeat([0, 1], len(first)),
-            "kind": np.tile(np.array(KINDS)[kind], 2),
+            "label": np.repeat(np.array([0, 1], np.int8), len(first)),
+            "kind": pd.Categorical.from_codes(np.tile(kind, 2), KINDS),
+            "part": pd.Categorical.from_codes(
+                np.full(2 * len(first), PARTS.index(part)), PARTS
+            ),
         }
     )
 
@@ -171,17 +196,9 @@ def _count(negatives: _Negatives) -> dict[str, int]:
     }
 
 
-def _split(adverts: pd.DataFrame) -> pd.DataFrame:
+def _split(adverts: pd.DataFrame) -> list[list[str]]:
     bar = progress_bar("splitting", "advert", len(adverts), adverts["text"])
-    by_advert = list(split_sentences(bar, load_sentence_pipeline()))
-    return pd.DataFrame(
-        {
-            "advert": np.repeat(np.arange(len(adverts)), list(map(len, by_advert))),
-            "text": pd.Series(
-                [text for texts in by_advert for text in texts], dtype="str"
-            ),
-        }
-    )
+    return list(split_sentences(bar, load_sentence_pipeline()))
 
 
 def _draw_some(
@@ -206,17 +223,32 @@ def _draw_negatives(
     Kinds are drawn by their shares; where no sentence of that kind is found, the next
     is tried, in an order that is drawn by the shares too.
     """
-    wanted = np.array([shares[kind] for kind in KINDS])
-    # The order of exponential waiting times is that of drawing without replacement.
-    with np.errstate(divide="ignore"):
-        waiting = rng.exponential(size=(len(first), len(KINDS))) / wanted
-    order = np.argsort(waiting, axis=1)
-    second, kind = np.full((2, len(first)), -1)
     draws = (
         _from_others(pool, known),
         _from_group(pool, known.employer),
         _from_group(pool, known.advert),
     )
+    wanted = np.array([shares[kind] for kind in KINDS])
+    some = [
+        _draw_at_once(first[start : start + _AT_ONCE], draws, wanted, known, rng)
+        for start in range(0, len(first), _AT_ONCE)
+    ]
+    second, kind, moved = zip(*some, strict=True)
+    return _Negatives(np.concatenate(second), np.concatenate(kind), sum(moved))
+
+
+def _draw_at_once(
+    first: np.ndarray,
+    draws: Sequence[Callable[[np.ndarray, np.random.Generator], np.ndarray]],
+    wanted: np.ndarray,
+    known: _Known,
+    rng: np.random.Generator,
+) -> _Negatives:
+    # The order of exponential waiting times is that of drawing without replacement.
+    with np.errstate(divide="ignore"):
+        waiting = rng.exponential(size=(len(first), len(KINDS))) / wanted
+    order = np.argsort(waiting, axis=1)
+    second, kind = np.full(len(first), -1, np.int32), np.full(len(first), -1, np.int8)
     moved = 0
     for place in range(np.count_nonzero(wanted)):
         for at, draw in enumerate(draws):
@@ -236,7 +268,9 @@ def _is_no_successor(
     first: np.ndarray, second: np.ndarray, known: _Known
 ) -> np.ndarray:
     """Whether pairs are no true successors anywhere, and do not say one thing twice."""
-    true = np.isin(_codes_of_pairs(known.code, first, second), known.true)
+    said = _codes_of_pairs(known.code, first, second)
+    place = np.searchsorted(known.true, said)
+    true = known.true.take(place, mode="clip") == said
     return ~true & (known.code[first] != known.code[second])
 
 

@@ -7,28 +7,38 @@ from typing import Any
 
 import numpy as np
 
-from ojd_daps_language_models.preprocessing.packing import Tokens, encode_batches
+from ojd_daps_language_models.preprocessing.packing import (
+    Tokens,
+    encode,
+    encode_batches,
+)
 from ojd_daps_language_models.stores import Store
 
 REMEDY = "`resume tokenize`, not `resume`, writes them again"
 
 
 def encode_to_file(
-    texts: Iterable[str], tokenizer, store: Store, name: str
+    texts: Iterable[str],
+    tokenizer,
+    store: Store | None,
+    name: str,
+    special_tokens: bool = True,
 ) -> dict[str, Any]:
     """Tokenize as `encode` does, and write the numbers of the tokens as they come.
 
     Args:
-        store: where a run keeps its files.
+        store: where a run keeps its files; None: all stays in memory.
         name: of the file.
 
     Returns:
         What `open_tokens` asks for: `file`, the name; `dtype`, of a number in it; and
-        `lengths`, as in `Tokens`.
+        `lengths`, as in `Tokens`. Without a store, the fields of `Tokens`.
     """
+    if store is None:
+        return encode(texts, tokenizer, special_tokens=special_tokens)._asdict()
     lengths = []
     with store.writing(name) as path, path.open("wb") as file:
-        for batch in encode_batches(texts, tokenizer):
+        for batch in encode_batches(texts, tokenizer, special_tokens=special_tokens):
             file.write(batch.ids)
             lengths.append(batch.lengths)
     return {

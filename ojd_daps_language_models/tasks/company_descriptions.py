@@ -329,8 +329,8 @@ def _statistics(
     return {
         POSITIVE: {
             **{name: metrics.of_sums(totals, m) for name, m in per_class.items()},
-            "average_precision": lambda weights: metrics.average_precision(
-                positive, likely, weights[:, employer]
+            "average_precision": metrics.of_items(
+                metrics.average_precision, positive, likely, employer
             ),
             "precision_at_prevalence": metrics.of_sums(
                 totals, metrics.precision_at(prevalence)

@@ -12,7 +12,6 @@ from ojd_daps_language_models.configs import MLMConfig
 from ojd_daps_language_models.preprocessing.packing import (
     Tokens,
     count_tokens,
-    encode,
     load_tokenizer,
     pack,
 )
@@ -46,10 +45,7 @@ def tokenize(
     tokens = {}
     for part, own in texts.items():
         bar = progress_bar(f"tokenizing {part}", "advert", len(own), own)
-        if store:
-            tokens[part] = encode_to_file(bar, tokenizer, store, f"{name}/{part}.bin")
-        else:
-            tokens[part] = encode(bar, tokenizer)._asdict()
+        tokens[part] = encode_to_file(bar, tokenizer, store, f"{name}/{part}.bin")
     return tokens
 
 

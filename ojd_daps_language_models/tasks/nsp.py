@@ -1,46 +1,66 @@
 """Next-sentence prediction: does the second sentence follow the first in its advert?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import chain, compress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ojd_daps_language_models.configs import NSPConfig
-from ojd_daps_language_models.preprocessing.packing import (
-    Inputs,
-    count_truncated,
-    encode_inputs,
-    load_tokenizer,
+from ojd_daps_language_models.preprocessing.packing import Tokens, load_tokenizer
+from ojd_daps_language_models.preprocessing.pair_tokens import (
+    SentencePairs,
+    pair_template,
 )
 from ojd_daps_language_models.preprocessing.pairs import KINDS, LABELS
 from ojd_daps_language_models.preprocessing.splits import PARTS
+from ojd_daps_language_models.preprocessing.token_files import (
+    encode_to_file,
+    read_tokens,
+)
 from ojd_daps_language_models.progress import progress_bar
+from ojd_daps_language_models.stores import Store
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 
 
 def tokenize(
-    sentences: pd.DataFrame, pairs: pd.DataFrame, checkpoint: Path, config: NSPConfig
-) -> dict[str, dict]:
-    """Tokenize the pairs of each part.
+    sentences: Collection[Sequence[str]],
+    pairs: pd.DataFrame,
+    checkpoint: Path,
+    config: NSPConfig,
+    store: Store | None = None,
+    name: str = "tokens",
+) -> tuple[dict[str, dict], dict[str, np.ndarray], dict[str, int]]:
+    """Tokenize the sentences of all adverts, each once.
 
     Args:
         sentences: from `preprocessing.pairs.make_pairs`.
         pairs: likewise.
         checkpoint: folder with a `tokenizer.json`.
+        store: for a file of their tokens; None: all is kept in memory.
+        name: of the folder there.
 
     Returns:
-        For each part the fields of `preprocessing.packing.Inputs`.
+        What `preprocessing.token_files.open_tokens` asks for, and of each part how many
+        tokens its pairs have, and how many pairs are longer than the model reads.
     """
-    tokenizer = load_tokenizer(checkpoint)
-    tokens = {}
+    bar = progress_bar("tokenizing", "advert", len(sentences), sentences)
+    found = encode_to_file(
+        chain.from_iterable(bar),
+        load_tokenizer(checkpoint),
+        store,
+        f"{name}/sentences.bin",
+        special_tokens=False,
+    )
+    tokens, lengths, truncated = {"sentences": found}, {}, {}
+    counted = Tokens(np.empty(0, np.uint8), found["lengths"])
     for part in PARTS:
-        texts = _texts(sentences, pairs, part)
-        bar = progress_bar(f"tokenizing {part}", "pair", len(texts), texts)
-        inputs = encode_inputs(bar, tokenizer, config.training.max_length)
-        tokens[part] = inputs._asdict()
-    print(f"cut at {config.training.max_length} tokens: {count_truncated(tokens)}")
-    return tokens
+        inputs = _join(counted, pairs, part, checkpoint, config).inputs
+        lengths[part] = inputs.lengths
+        truncated[part] = int(inputs.truncated.sum())
+    print(f"cut at {config.training.max_length} tokens: {truncated}")
+    return tokens, lengths, truncated
 
 
 def train(
@@ -56,8 +76,8 @@ def train(
     """Train a model for each seed, and keep the epoch that is best on validation.
 
     Args:
-        tokens: of each part, from `tokenize`.
-        pairs: that were tokenized.
+        tokens: of the sentences, see `preprocessing.token_files.open_tokens`.
+        pairs: of them.
         checkpoint: folder of the model to start from.
         epochs: 0 gives the checkpoint back, with a head.
         seeds: of the new heads and the batches.
@@ -81,8 +101,8 @@ def train(
         if epochs:
             fit_classifier(
                 model,
-                _sequences(tokens, pairs, "train", checkpoint),
-                _sequences(tokens, pairs, "validation", checkpoint),
+                read_pairs(tokens, pairs, "train", checkpoint, config),
+                read_pairs(tokens, pairs, "validation", checkpoint, config),
                 config.training,
                 epochs,
                 seed,
@@ -95,7 +115,7 @@ def train(
 
 def evaluate(
     tokens: dict[str, dict],
-    sentences: pd.DataFrame,
+    sentences: Collection[Sequence[str]],
     pairs: pd.DataFrame,
     checkpoint: Path,
     models: Sequence[bytes],
@@ -128,7 +148,7 @@ def evaluate(
     )
 
     test = pairs[pairs["part"] == "test"]
-    sequences = _sequences(tokens, pairs, "test", checkpoint)
+    sequences = read_pairs(tokens, pairs, "test", checkpoint, config)
     settings = (4 * config.training.batch_size, config.training.precision)
     before, new_head = load_classifier(checkpoint, LABELS, seeds[0], pairs=True)
     found = {"before": probabilities(score_sequences(before, sequences, *settings), 0)}
@@ -156,7 +176,7 @@ def evaluate(
     return {
         "adverts": int(test["advert"].nunique()),
         "pairs": len(test),
-        "truncated": int(tokens["test"]["truncated"].sum()),
+        "truncated": int(sequences.inputs.truncated.sum()),
         "pairs_by_kind": {kind: int(rows.sum()) for kind, rows in _kinds(test).items()},
         "architecture": describe_architecture(before),
         "head": "new, untrained" if new_head else "the checkpoint's own",
@@ -166,6 +186,29 @@ def evaluate(
         "seeds": by_seed,
         "spread": spread(by_seed),
     }
+
+
+def read_pairs(
+    tokens: dict[str, dict],
+    pairs: pd.DataFrame,
+    part: str,
+    checkpoint: Path,
+    config: NSPConfig,
+):
+    """The pairs of a part in batches, each with its twin, for a model.
+
+    Args:
+        tokens: of the sentences, see `preprocessing.token_files.open_tokens`.
+        pairs: of them.
+    """
+    from ojd_daps_language_models.training.classification import Sequences
+
+    sentences = read_tokens(tokens["sentences"])
+    joined = _join(sentences, pairs, part, checkpoint, config)
+    labels = pairs.loc[pairs["part"] == part, "label"].to_numpy()
+    # Positives come first, then the negatives with the same first sentences.
+    twins = np.roll(np.arange(len(labels)), len(labels) // 2)
+    return Sequences(joined, labels, checkpoint, twins)
 
 
 def _compare(test: pd.DataFrame, systems: dict, evaluation) -> tuple[dict, dict]:
@@ -226,6 +269,7 @@ def _statistics(
     """Accuracy and ROC AUC as functions of weights of adverts, and the outcomes."""
     from ojd_daps_language_models.training.metrics import (
         accuracy,
+        of_items,
         of_sums,
         outcomes,
         roc_auc,
@@ -235,7 +279,7 @@ def _statistics(
     totals = outcomes(is_next, predicted, advert, count)
     return {
         "accuracy": of_sums(totals, accuracy),
-        "roc_auc": lambda weights: roc_auc(is_next, likely, weights[:, advert]),
+        "roc_auc": of_items(roc_auc, is_next, likely, advert),
     }, totals
 
 
@@ -250,20 +294,29 @@ def _kinds(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _texts(
-    sentences: pd.DataFrame, pairs: pd.DataFrame, part: str
-) -> list[tuple[str, str]]:
-    rows = pairs[pairs["part"] == part]
-    texts = sentences["text"].to_numpy(object)
-    return list(zip(texts[rows["first"]], texts[rows["second"]], strict=True))
+    sentences: Collection[Sequence[str]], pairs: pd.DataFrame, part: str
+) -> Iterator[tuple[str, str]]:
+    """The pairs of a part in words; no more sentences than theirs are in memory."""
+    rows = pairs.loc[pairs["part"] == part, ["first", "second"]].to_numpy()
+    asked, rows = np.unique(rows, return_inverse=True)
+    of_pairs = np.zeros(asked.max(initial=0) + 1, bool)
+    of_pairs[asked] = True
+    texts = list(compress(chain.from_iterable(sentences), of_pairs))
+    return ((texts[first], texts[second]) for first, second in rows)
 
 
-def _sequences(
-    tokens: dict[str, dict], pairs: pd.DataFrame, part: str, checkpoint: Path
-):
-    from ojd_daps_language_models.training.classification import Sequences
-
+def _join(
+    sentences: Tokens,
+    pairs: pd.DataFrame,
+    part: str,
+    checkpoint: Path,
+    config: NSPConfig,
+) -> SentencePairs:
     mine = pairs[pairs["part"] == part]
-    # Positives come first, then the negatives with the same first sentences.
-    twins = np.roll(np.arange(len(mine)), len(mine) // 2)
-    labels = mine["label"].to_numpy()
-    return Sequences(Inputs(**tokens[part]), labels, checkpoint, twins)
+    return SentencePairs(
+        sentences,
+        mine["first"].to_numpy(),
+        mine["second"].to_numpy(),
+        pair_template(load_tokenizer(checkpoint)),
+        config.training.max_length,
+    )

@@ -19,6 +19,7 @@ from transformers import (
 from ojd_daps_language_models.archive import pack_folder, unpack_folder
 from ojd_daps_language_models.configs import Training
 from ojd_daps_language_models.preprocessing.packing import Inputs
+from ojd_daps_language_models.preprocessing.pair_tokens import SentencePairs
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.fit import (
     EpochOrder,
@@ -99,7 +100,7 @@ class Sequences(torch.utils.data.Dataset):
     """Sentences or pairs in batches, each padded to its longest.
 
     Args:
-        inputs: of `preprocessing.packing.encode_inputs`.
+        inputs: of `preprocessing.packing.encode_inputs`, or the pairs.
         labels: class of each, shape (inputs,).
         checkpoint: folder whose tokenizer made the inputs.
         twins: number of each one's twin, shape (inputs,): see `TwinSampler`.
@@ -107,18 +108,20 @@ class Sequences(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        inputs: Inputs,
+        inputs: Inputs | SentencePairs,
         labels: np.ndarray,
         checkpoint: Path,
         twins: np.ndarray | None = None,
     ):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-        self.inputs = inputs
+        self._pairs = inputs if isinstance(inputs, SentencePairs) else None
+        self.inputs = self._pairs.inputs if self._pairs else inputs
         self.labels = labels.astype(np.int64)
         self.twins = twins
         self._padding = tokenizer.pad_token_id
         self._types = "token_type_ids" in tokenizer.model_input_names
-        self._starts = np.cumsum(inputs.lengths) - inputs.lengths
+        lengths = self.inputs.lengths
+        self._starts = np.cumsum(lengths) - lengths
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -129,8 +132,9 @@ class Sequences(torch.utils.data.Dataset):
 
     def arrays(self) -> list[np.ndarray]:
         """All that batches and their order are made of."""
+        made_of = self._pairs.arrays() if self._pairs else self.inputs
         twins = [] if self.twins is None else [self.twins]
-        return [*self.inputs, self.labels, *twins]
+        return [*made_of, self.labels, *twins]
 
     def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         """A whole batch at once, each tensor of shape (batch, longest), but for
@@ -138,10 +142,12 @@ class Sequences(torch.utils.data.Dataset):
         rows = np.asarray(rows)
         places, real = self._places(rows)
         columns = np.arange(real.shape[1])
+        ids = np.full(real.shape, self._padding, np.int64)
+        ids[real] = (
+            self._pairs.tokens(rows) if self._pairs else self.inputs.ids[places[real]]
+        )
         batch = {
-            "input_ids": np.where(
-                real, self.inputs.ids[places].astype(np.int64), self._padding
-            ),
+            "input_ids": ids,
             "attention_mask": real.astype(np.int64),
             "labels": self.labels[rows],
         }

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 RESAMPLES_AT_ONCE = 16
+_WEIGHTS_AT_ONCE = 2**24  # of items: eight bytes each, some times over
 # Gives a value for each row of weights of groups, shape (resamples, groups).
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -86,6 +87,35 @@ def of_sums(
         statistic: from totals, shape (…, quantities), to values, shape (…).
     """
     return lambda weights: statistic(weights @ sums)
+
+
+def of_items(
+    statistic: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    truth: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+) -> Statistic:
+    """A statistic that needs each item, such as `roc_auc`, for `bootstrap`.
+
+    Args:
+        statistic: from truth, scores and weights of items, shape (resamples, items), to
+            values, shape (resamples,).
+        truth: of each item, shape (items,).
+        scores: likewise.
+        groups: number of each item's group, likewise.
+    """
+    at_once = max(_WEIGHTS_AT_ONCE // max(len(groups), 1), 1)
+
+    def values(weights: np.ndarray) -> np.ndarray:
+        starts = range(0, len(weights), at_once)
+        return np.concatenate(
+            [
+                statistic(truth, scores, weights[start : start + at_once, groups])
+                for start in starts
+            ]
+        )
+
+    return values
 
 
 def sum_by_group(groups: np.ndarray, count: int, *columns: np.ndarray) -> np.ndarray:
