@@ -33,7 +33,7 @@ compiled = pytest.mark.parametrize(
     "flow",
     [
         # What differs between the flows here is seen in what the others check.
-        pytest.param(flow, marks=() if flow == "mlm_flow" else pytest.mark.slow)
+        pytest.param(flow, marks=() if flow == "mlm_flow" else pytest.mark.every_flow)
         for flow in FLOWS
     ],
 )

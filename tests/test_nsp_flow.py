@@ -20,15 +20,20 @@ run_flow = partial(run_any, "nsp_flow")
 artifacts = partial(artifacts_of, "nsp_flow")
 
 
+HALF = ["--config", "config", "half.yaml"]  # of the pairs: as much to learn, sooner
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
+    home = tmp_path_factory.mktemp("runs")
+    (home / "half.yaml").write_text("pairs: {max_per_advert: 6}\n")
+    return home
 
 
 @pytest.fixture(scope="module")
 def trained(home):
     """A run on the shipped sample with the embedded encoder, and its artifacts."""
-    done = run_flow(home, "run")
+    done = run_flow(home, "run", before=HALF)
     assert done.returncode == 0, errors_of(done)
     return done, artifacts(home, done)
 
@@ -39,11 +44,14 @@ def two_seeds(home, tiny_bert):
     few = pd.read_json(SAMPLE, lines=True)[:200]
     few.to_json(home / "few.jsonl", orient="records", lines=True)
     adapt = ["--checkpoint", tiny_bert, "--epochs", "0", "--data", home / "few.jsonl"]
-    mlm = run_any("mlm_flow", home, "run", *adapt)
+    (home / "quick.yaml").write_text("evaluation: {audit_adverts: 0}\n")
+    quick = ["--config", "config", "quick.yaml"]
+    mlm = run_any("mlm_flow", home, "run", *adapt, before=quick)
     assert mlm.returncode == 0, errors_of(mlm)
     done = run_flow(
         home,
         *("run", "--checkpoint", "run:MLMFlow/latest", "--epochs", "1", "--seeds", "2"),
+        before=HALF,
     )
     assert done.returncode == 0, errors_of(done)
     return mlm, done, artifacts(home, done)
@@ -178,6 +186,7 @@ def test_official_parts_and_a_checkpoint_that_is_only_scored(home, tiny_bert, tr
         home,
         *("run", "--checkpoint", tiny_bert, "--epochs", "0"),
         *("--data", home / "t.jsonl", "--test-data", home / "official.jsonl"),
+        before=HALF,
     )
     assert done.returncode == 0, errors_of(done)
     found = artifacts(home, done)

@@ -15,6 +15,11 @@ from flows import FLOWS, artifacts, errors_of, run_flow, run_id_of
 from ojd_daps_language_models import PROJECT_DIR
 
 RUN = ("run", "--epochs", "1")
+MARKS = {
+    "mlm_flow": (),
+    "ner_flow": pytest.mark.slow,
+    "skill_similarity_flow": pytest.mark.slow,
+}
 
 
 def python(home, *arguments):
@@ -47,7 +52,7 @@ def stored(folder: Path):
     "flow",
     [
         # What differs between the flows is their card and their model.
-        pytest.param(flow, marks=() if flow == "mlm_flow" else pytest.mark.slow)
+        pytest.param(flow, marks=MARKS.get(flow, pytest.mark.every_flow))
         for flow in FLOWS
     ],
 )

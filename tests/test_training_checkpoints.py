@@ -601,7 +601,7 @@ def home(tmp_path_factory, tiny_bert):
     """Where runs are kept, with a configuration of many epochs that saves often."""
     home = tmp_path_factory.mktemp("runs")
     with gzip.open(SAMPLE, "rt", encoding="utf-8") as sample:
-        (home / "few.jsonl").write_text("".join(itertools.islice(sample, 300)))
+        (home / "few.jsonl").write_text("".join(itertools.islice(sample, 120)))
     (home / "often.yaml").write_text(
         "data: {path: few.jsonl}\n"
         "training: {epochs: 12, batch_size: 16, block_size: 64, dropout: 0.1}\n"

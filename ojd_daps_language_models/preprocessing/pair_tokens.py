@@ -63,9 +63,9 @@ class SentencePairs:
         special = [np.array(ids, np.int64) for ids in template[:3]]
         self._before, self._between, self._after = special
         whole = sentences.lengths[self._of]
-        room = max_length - sum(map(len, special))
-        self._kept = np.stack(cut_longer(*whole, room))
-        lengths = self._kept.sum(axis=0) + sum(map(len, special))
+        added = sum(map(len, special))
+        self._kept = np.stack(cut_longer(*whole, max_length - added))
+        lengths = self._kept.sum(axis=0, dtype=np.int32) + added
         first_lengths = self._kept[0] + len(self._before) + len(self._between)
         self.inputs = Inputs(
             self._ids,
@@ -97,7 +97,7 @@ def cut_longer(
     """What is left of the lengths of two sentences that share so much room.
 
     As tokenizers cuts pairs with `longest_first`: the longer one, and where both are
-    longer than half of the room, each to half; the second one has what is odd.
+    longer than half of the room, each to half; the longer one has what is odd.
     """
     shorter = np.minimum(first, second)
     longer = np.minimum(np.maximum(first, second), np.maximum(shorter, room - shorter))
