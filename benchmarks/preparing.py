@@ -129,10 +129,15 @@ def read_for_nsp(folder: Path) -> dict:
     from ojd_daps_language_models.configs import NSPConfig
     from ojd_daps_language_models.getters.checkpoints import get_checkpoint
     from ojd_daps_language_models.getters.prepared import find_prepared
+    from ojd_daps_language_models.preprocessing.pair_tokens import join_pairs
     from ojd_daps_language_models.preprocessing.pairs import make_pairs
-    from ojd_daps_language_models.preprocessing.token_files import open_tokens
+    from ojd_daps_language_models.preprocessing.token_files import (
+        open_tokens,
+        read_tokens,
+    )
     from ojd_daps_language_models.stores import Folder
     from ojd_daps_language_models.tasks import nsp
+    from ojd_daps_language_models.training.classification import Sequences
 
     prepared, config = find_prepared(str(folder)), NSPConfig()
     checkpoint, store = get_checkpoint("embedded"), Folder(folder / "tokens")
@@ -143,10 +148,20 @@ def read_for_nsp(folder: Path) -> dict:
     files, *_ = nsp.tokenize(sentences, pairs, checkpoint, config, store)
     seconds = time.perf_counter() - start
     with open_tokens(files, store) as tokens:
-        training = nsp.read_pairs(tokens, pairs, "train", checkpoint, config)
-        order = np.random.default_rng(0).permutation(len(training))[:READ_PAIRS]
+        training = pairs[pairs["part"] == "train"]
+        made = Sequences(
+            join_pairs(
+                read_tokens(tokens["sentences"]),
+                training,
+                checkpoint,
+                config.training.max_length,
+            ),
+            training["label"].to_numpy(),
+            checkpoint,
+        )
+        order = np.random.default_rng(0).permutation(len(made))[:READ_PAIRS]
         for batch in range(0, len(order), 64):
-            training.__getitems__(order[batch : batch + 64])
+            made.__getitems__(order[batch : batch + 64])
     return {"adverts": len(sentences), "made": len(pairs), "seconds": seconds}
 
 

@@ -21,8 +21,10 @@ from ojd_daps_language_models.configs import NSPConfig, parse_config
 from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.checkpoints import get_checkpoint
 from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
+from ojd_daps_language_models.preprocessing.pair_tokens import join_pairs
 from ojd_daps_language_models.preprocessing.pairs import LABELS, make_pairs
-from ojd_daps_language_models.tasks.nsp import read_pairs, tokenize
+from ojd_daps_language_models.preprocessing.token_files import read_tokens
+from ojd_daps_language_models.tasks.nsp import tokenize
 from ojd_daps_language_models.training.classification import (
     Sequences,
     fit_classifier,
@@ -52,10 +54,13 @@ def main() -> None:
     tokens, *_ = tokenize(sentences, pairs, folder, config)
 
     def sequences(part: str, together: bool) -> Sequences:
-        made = read_pairs(tokens, pairs, part, folder, config)
-        if not together:
-            made.twins = None
-        return made
+        mine = pairs[pairs["part"] == part]
+        joined = join_pairs(
+            read_tokens(tokens["sentences"]), mine, folder, config.training.max_length
+        )
+        twins = np.roll(np.arange(len(mine)), len(mine) // 2)
+        labels = mine["label"].to_numpy()
+        return Sequences(joined, labels, folder, twins if together else None)
 
     validation = sequences("validation", False)
     found = {}

@@ -4,11 +4,17 @@ A sentence of an advert is in up to four pairs. Its tokens are made and kept onc
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from ojd_daps_language_models.preprocessing.packing import Inputs, Tokens
+from ojd_daps_language_models.preprocessing.packing import (
+    Inputs,
+    Tokens,
+    load_tokenizer,
+)
 
 
 class PairTemplate(NamedTuple):
@@ -89,6 +95,22 @@ class SentencePairs:
             for start, kept in zip(starts, self._kept[:, pair], strict=True)
         )
         return self._before, first, self._between, second, self._after
+
+
+def join_pairs(
+    sentences: Tokens, pairs: pd.DataFrame, checkpoint: Path, max_length: int
+) -> SentencePairs:
+    """Pairs of tokenized sentences, for the model of a checkpoint.
+
+    Args:
+        sentences: see `SentencePairs`.
+        pairs: columns first and second.
+        checkpoint: folder with a `tokenizer.json`.
+        max_length: see `SentencePairs`.
+    """
+    first, second = (pairs[name].to_numpy() for name in ("first", "second"))
+    template = pair_template(load_tokenizer(checkpoint))
+    return SentencePairs(sentences, first, second, template, max_length)
 
 
 def cut_longer(

@@ -9,10 +9,7 @@ import pandas as pd
 
 from ojd_daps_language_models.configs import NSPConfig
 from ojd_daps_language_models.preprocessing.packing import Tokens, load_tokenizer
-from ojd_daps_language_models.preprocessing.pair_tokens import (
-    SentencePairs,
-    pair_template,
-)
+from ojd_daps_language_models.preprocessing.pair_tokens import join_pairs
 from ojd_daps_language_models.preprocessing.pairs import KINDS, LABELS
 from ojd_daps_language_models.preprocessing.splits import PARTS
 from ojd_daps_language_models.preprocessing.token_files import (
@@ -56,7 +53,8 @@ def tokenize(
     tokens, lengths, truncated = {"sentences": found}, {}, {}
     counted = Tokens(np.empty(0, np.uint8), found["lengths"])
     for part in PARTS:
-        inputs = _join(counted, pairs, part, checkpoint, config).inputs
+        mine, length = pairs[pairs["part"] == part], config.training.max_length
+        inputs = join_pairs(counted, mine, checkpoint, length).inputs
         lengths[part] = inputs.lengths
         truncated[part] = int(inputs.truncated.sum())
     print(f"cut at {config.training.max_length} tokens: {truncated}")
@@ -101,8 +99,8 @@ def train(
         if epochs:
             fit_classifier(
                 model,
-                read_pairs(tokens, pairs, "train", checkpoint, config),
-                read_pairs(tokens, pairs, "validation", checkpoint, config),
+                _sequences(tokens, pairs, "train", checkpoint, config),
+                _sequences(tokens, pairs, "validation", checkpoint, config),
                 config.training,
                 epochs,
                 seed,
@@ -148,7 +146,7 @@ def evaluate(
     )
 
     test = pairs[pairs["part"] == "test"]
-    sequences = read_pairs(tokens, pairs, "test", checkpoint, config)
+    sequences = _sequences(tokens, pairs, "test", checkpoint, config)
     settings = (4 * config.training.batch_size, config.training.precision)
     before, new_head = load_classifier(checkpoint, LABELS, seeds[0], pairs=True)
     found = {"before": probabilities(score_sequences(before, sequences, *settings), 0)}
@@ -186,29 +184,6 @@ def evaluate(
         "seeds": by_seed,
         "spread": spread(by_seed),
     }
-
-
-def read_pairs(
-    tokens: dict[str, dict],
-    pairs: pd.DataFrame,
-    part: str,
-    checkpoint: Path,
-    config: NSPConfig,
-):
-    """The pairs of a part in batches, each with its twin, for a model.
-
-    Args:
-        tokens: of the sentences, see `preprocessing.token_files.open_tokens`.
-        pairs: of them.
-    """
-    from ojd_daps_language_models.training.classification import Sequences
-
-    sentences = read_tokens(tokens["sentences"])
-    joined = _join(sentences, pairs, part, checkpoint, config)
-    labels = pairs.loc[pairs["part"] == part, "label"].to_numpy()
-    # Positives come first, then the negatives with the same first sentences.
-    twins = np.roll(np.arange(len(labels)), len(labels) // 2)
-    return Sequences(joined, labels, checkpoint, twins)
 
 
 def _compare(test: pd.DataFrame, systems: dict, evaluation) -> tuple[dict, dict]:
@@ -305,18 +280,18 @@ def _texts(
     return ((texts[first], texts[second]) for first, second in rows)
 
 
-def _join(
-    sentences: Tokens,
+def _sequences(
+    tokens: dict[str, dict],
     pairs: pd.DataFrame,
     part: str,
     checkpoint: Path,
     config: NSPConfig,
-) -> SentencePairs:
+):
+    from ojd_daps_language_models.training.classification import Sequences
+
     mine = pairs[pairs["part"] == part]
-    return SentencePairs(
-        sentences,
-        mine["first"].to_numpy(),
-        mine["second"].to_numpy(),
-        pair_template(load_tokenizer(checkpoint)),
-        config.training.max_length,
-    )
+    sentences = read_tokens(tokens["sentences"])
+    joined = join_pairs(sentences, mine, checkpoint, config.training.max_length)
+    # Positives come first, then the negatives with the same first sentences.
+    twins = np.roll(np.arange(len(mine)), len(mine) // 2)
+    return Sequences(joined, mine["label"].to_numpy(), checkpoint, twins)
