@@ -19,11 +19,6 @@ SAMPLE = (
 )
 
 
-def pytest_collection_modifyitems(items):
-    """What trains a model comes first, so that what is short fills the gaps."""
-    items.sort(key=lambda item: "_flow" not in item.path.stem)
-
-
 def sample_texts() -> list[str]:
     """Texts of the shipped sample."""
     with gzip.open(SAMPLE, "rt", encoding="utf-8") as file:
