@@ -125,7 +125,7 @@ def read_for_nsp(folder: Path) -> dict:
     in random order."""
     import numpy as np
 
-    from ojd_daps_language_models.advert_data import employers_of, sentences_of
+    from ojd_daps_language_models.advert_data import advert_table, sentences_of
     from ojd_daps_language_models.configs import NSPConfig
     from ojd_daps_language_models.getters.checkpoints import get_checkpoint
     from ojd_daps_language_models.getters.prepared import find_prepared
@@ -137,19 +137,19 @@ def read_for_nsp(folder: Path) -> dict:
     )
     from ojd_daps_language_models.stores import Folder
     from ojd_daps_language_models.tasks import nsp
-    from ojd_daps_language_models.training.classification import Sequences
+    from ojd_daps_language_models.training.classification import JoinedSequences
 
     prepared, config = find_prepared(str(folder)), NSPConfig()
     checkpoint, store = get_checkpoint("embedded"), Folder(folder / "tokens")
     start = time.perf_counter()
     sentences, pairs, _ = make_pairs(
-        employers_of(prepared), config.pairs, sentences_of(prepared)
+        advert_table(prepared), config.pairs, sentences_of(prepared)
     )
     files, *_ = nsp.tokenize(sentences, pairs, checkpoint, config, store)
     seconds = time.perf_counter() - start
     with open_tokens(files, store) as tokens:
         training = pairs[pairs["part"] == "train"]
-        made = Sequences(
+        made = JoinedSequences(
             join_pairs(
                 read_tokens(tokens["sentences"]),
                 training,

@@ -26,7 +26,7 @@ from ojd_daps_language_models.preprocessing.pairs import LABELS, make_pairs
 from ojd_daps_language_models.preprocessing.token_files import read_tokens
 from ojd_daps_language_models.tasks.nsp import tokenize
 from ojd_daps_language_models.training.classification import (
-    Sequences,
+    JoinedSequences,
     fit_classifier,
     load_classifier,
     probabilities,
@@ -53,14 +53,14 @@ def main() -> None:
     folder = get_checkpoint("embedded")
     tokens, *_ = tokenize(sentences, pairs, folder, config)
 
-    def sequences(part: str, together: bool) -> Sequences:
+    def sequences(part: str, together: bool) -> JoinedSequences:
         mine = pairs[pairs["part"] == part]
         joined = join_pairs(
             read_tokens(tokens["sentences"]), mine, folder, config.training.max_length
         )
         twins = np.roll(np.arange(len(mine)), len(mine) // 2)
         labels = mine["label"].to_numpy()
-        return Sequences(joined, labels, folder, twins if together else None)
+        return JoinedSequences(joined, labels, folder, twins if together else None)
 
     validation = sequences("validation", False)
     found = {}

@@ -21,9 +21,9 @@ from metaflow import (
 
 from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.advert_data import (
+    advert_table,
     check_adverts,
     describe_data,
-    employers_of,
     load_adverts,
     sentences_of,
 )
@@ -142,7 +142,7 @@ class NSPFlow(FlowSpec):
         )
         prepared = sentences_of(self.adverts)
         sentences, self.pairs, paired = make_pairs(
-            employers_of(self.adverts), self.config.pairs, prepared
+            advert_table(self.adverts), self.config.pairs, prepared
         )
         self.sentences = None if prepared else sentences
         self.data_report = report | paired

@@ -91,7 +91,7 @@ def texts_by_part(adverts: pd.DataFrame | dict) -> dict[str, Collection[str]]:
     return {part: adverts.loc[adverts["part"] == part, "text"] for part in PARTS}
 
 
-def employers_of(adverts: pd.DataFrame | dict) -> pd.DataFrame:
+def advert_table(adverts: pd.DataFrame | dict) -> pd.DataFrame:
     """The adverts that `load_adverts` gave as a table: employer, part, and text unless
     they were prepared."""
     if isinstance(adverts, dict):

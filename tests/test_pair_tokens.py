@@ -16,7 +16,7 @@ from ojd_daps_language_models.preprocessing.pair_tokens import (
     cut_longer,
     pair_template,
 )
-from ojd_daps_language_models.training.classification import Sequences
+from ojd_daps_language_models.training.classification import JoinedSequences
 
 SENTENCES = [
     "We are a family firm.",
@@ -86,7 +86,7 @@ def test_batches_are_what_the_tokenizer_of_transformers_makes(tiny_bert, max_len
     )
     joined = pairs_of(load_tokenizer(tiny_bert), max_length)
     labels = np.arange(len(FIRST)) % 2
-    found = Sequences(joined, labels, tiny_bert).__getitems__(range(len(FIRST)))
+    found = JoinedSequences(joined, labels, tiny_bert).__getitems__(range(len(FIRST)))
     for name, values in expected.items():
         assert torch.equal(found[name], values), name
     assert found["labels"].tolist() == labels.tolist()

@@ -85,8 +85,8 @@ class SentencePairs:
         return np.concatenate([piece for pair in pairs for piece in self._pieces(pair)])
 
     def arrays(self) -> list[np.ndarray]:
-        """All that they are made of."""
-        return [*self.inputs, self._of, self._before, self._between, self._after]
+        """All that they are made of but `inputs`."""
+        return [self._of, self._before, self._between, self._after]
 
     def _pieces(self, pair: int) -> tuple[np.ndarray, ...]:
         starts = self._starts[self._of[:, pair]]

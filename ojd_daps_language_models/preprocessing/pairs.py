@@ -73,8 +73,7 @@ def make_pairs(
     usable = known.usable
     differ = known.code[1:] != known.code[:-1]
     first = _where(known.follows[1:] & usable[:-1] & usable[1:] & differ)
-    part = adverts["part"].map(dict(zip(PARTS, range(len(PARTS)), strict=True)))
-    part = part.to_numpy(np.int8)[known.advert]
+    part = pd.Categorical(adverts["part"], PARTS).codes[known.advert]
 
     rng = np.random.default_rng(config.seed)
     pairs, report = [], {"pairs": {}, "too_few_sentences": {}}

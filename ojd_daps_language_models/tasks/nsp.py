@@ -11,7 +11,7 @@ from ojd_daps_language_models.configs import NSPConfig
 from ojd_daps_language_models.preprocessing.packing import Tokens, load_tokenizer
 from ojd_daps_language_models.preprocessing.pair_tokens import join_pairs
 from ojd_daps_language_models.preprocessing.pairs import KINDS, LABELS
-from ojd_daps_language_models.preprocessing.splits import PARTS
+from ojd_daps_language_models.preprocessing.splits import PARTS, TRAIN
 from ojd_daps_language_models.preprocessing.token_files import (
     encode_to_file,
     read_tokens,
@@ -155,10 +155,9 @@ def evaluate(
         for model in models
     ]
     found["after"] = by_model[0]
-    overlap = {
-        part: word_overlap(_texts(sentences, pairs, part))
-        for part in ("validation", "test")
-    }
+    held_out = pairs[pairs["part"] != TRAIN]
+    words = word_overlap(_texts(sentences, held_out))
+    overlap = {part: words[(held_out["part"] == part).to_numpy()] for part in PARTS[1:]}
     is_next = (pairs.loc[pairs["part"] == "validation", "label"] == 0).to_numpy()
     threshold = best_threshold(is_next, overlap["validation"], accuracy)
     systems = {
@@ -269,11 +268,10 @@ def _kinds(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _texts(
-    sentences: Collection[Sequence[str]], pairs: pd.DataFrame, part: str
+    sentences: Collection[Sequence[str]], pairs: pd.DataFrame
 ) -> Iterator[tuple[str, str]]:
-    """The pairs of a part in words; no more sentences than theirs are in memory."""
-    rows = pairs.loc[pairs["part"] == part, ["first", "second"]].to_numpy()
-    asked, rows = np.unique(rows, return_inverse=True)
+    """Pairs in words; no more sentences than theirs are in memory."""
+    asked, rows = np.unique(pairs[["first", "second"]], return_inverse=True)
     of_pairs = np.zeros(asked.max(initial=0) + 1, bool)
     of_pairs[asked] = True
     texts = list(compress(chain.from_iterable(sentences), of_pairs))
@@ -287,11 +285,11 @@ def _sequences(
     checkpoint: Path,
     config: NSPConfig,
 ):
-    from ojd_daps_language_models.training.classification import Sequences
+    from ojd_daps_language_models.training.classification import JoinedSequences
 
     mine = pairs[pairs["part"] == part]
     sentences = read_tokens(tokens["sentences"])
     joined = join_pairs(sentences, mine, checkpoint, config.training.max_length)
     # Positives come first, then the negatives with the same first sentences.
     twins = np.roll(np.arange(len(mine)), len(mine) // 2)
-    return Sequences(joined, mine["label"].to_numpy(), checkpoint, twins)
+    return JoinedSequences(joined, mine["label"].to_numpy(), checkpoint, twins)

@@ -100,7 +100,7 @@ class Sequences(torch.utils.data.Dataset):
     """Sentences or pairs in batches, each padded to its longest.
 
     Args:
-        inputs: of `preprocessing.packing.encode_inputs`, or the pairs.
+        inputs: of `preprocessing.packing.encode_inputs`.
         labels: class of each, shape (inputs,).
         checkpoint: folder whose tokenizer made the inputs.
         twins: number of each one's twin, shape (inputs,): see `TwinSampler`.
@@ -108,20 +108,18 @@ class Sequences(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        inputs: Inputs | SentencePairs,
+        inputs: Inputs,
         labels: np.ndarray,
         checkpoint: Path,
         twins: np.ndarray | None = None,
     ):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-        self._pairs = inputs if isinstance(inputs, SentencePairs) else None
-        self.inputs = self._pairs.inputs if self._pairs else inputs
+        self.inputs = inputs
         self.labels = labels.astype(np.int64)
         self.twins = twins
         self._padding = tokenizer.pad_token_id
         self._types = "token_type_ids" in tokenizer.model_input_names
-        lengths = self.inputs.lengths
-        self._starts = np.cumsum(lengths) - lengths
+        self._starts = np.cumsum(inputs.lengths) - inputs.lengths
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -132,9 +130,8 @@ class Sequences(torch.utils.data.Dataset):
 
     def arrays(self) -> list[np.ndarray]:
         """All that batches and their order are made of."""
-        made_of = self._pairs.arrays() if self._pairs else self.inputs
         twins = [] if self.twins is None else [self.twins]
-        return [*made_of, self.labels, *twins]
+        return [*self.inputs, self.labels, *twins]
 
     def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         """A whole batch at once, each tensor of shape (batch, longest), but for
@@ -143,9 +140,7 @@ class Sequences(torch.utils.data.Dataset):
         places, real = self._places(rows)
         columns = np.arange(real.shape[1])
         ids = np.full(real.shape, self._padding, np.int64)
-        ids[real] = (
-            self._pairs.tokens(rows) if self._pairs else self.inputs.ids[places[real]]
-        )
+        ids[real] = self._tokens(rows, places[real])
         batch = {
             "input_ids": ids,
             "attention_mask": real.astype(np.int64),
@@ -155,6 +150,10 @@ class Sequences(torch.utils.data.Dataset):
             second = columns >= self.inputs.first_lengths[rows][:, None]
             batch["token_type_ids"] = (real & second).astype(np.int64)
         return {name: torch.as_tensor(values) for name, values in batch.items()}
+
+    def _tokens(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Tokens of a batch, one row after the other, which stand in these places."""
+        return self.inputs.ids[places]
 
     def _places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where the tokens of a batch stand, and which are real, (batch, longest)."""
@@ -166,6 +165,31 @@ class Sequences(torch.utils.data.Dataset):
     def subset(self, rows: np.ndarray) -> torch.utils.data.Subset:
         """Some of them, in the order given."""
         return torch.utils.data.Subset(self, rows.tolist())
+
+
+class JoinedSequences(Sequences):
+    """Pairs in batches, put together of the tokens of their sentences.
+
+    Args:
+        pairs: of `preprocessing.pair_tokens.join_pairs`.
+        labels: see `Sequences`; the others likewise.
+    """
+
+    def __init__(
+        self,
+        pairs: SentencePairs,
+        labels: np.ndarray,
+        checkpoint: Path,
+        twins: np.ndarray | None = None,
+    ):
+        super().__init__(pairs.inputs, labels, checkpoint, twins)
+        self._pairs = pairs
+
+    def arrays(self) -> list[np.ndarray]:
+        return [*super().arrays(), *self._pairs.arrays()]
+
+    def _tokens(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        return self._pairs.tokens(rows)
 
 
 class TwinSampler(torch.utils.data.Sampler):

@@ -101,9 +101,8 @@ def _statistics(rows: pd.DataFrame, system: str) -> tuple[dict, int]:
     said = rows[system].to_numpy()
     if rows["task"].iloc[0] == PAIRS:
         score = rows["score"].to_numpy()
-        return {"spearman": metrics.of_items(spearman, score, said, cluster)}, len(
-            clusters
-        )
+        statistic = metrics.of_items(spearman, score, said, cluster)
+        return {"spearman": statistic}, len(clusters)
     query = rows.groupby(["file", "text"]).ngroup().to_numpy()
     values = score_queries(said, query)
     cluster_of = np.empty(query.max() + 1, int)
