@@ -163,3 +163,45 @@ def test_a_head_for_other_labels_is_not_taken_over(trained, tiny_bert):
             own.classifier.weight[:rows].detach(),
             other.classifier.weight[:rows].detach(),
         )
+
+
+def test_tokens_are_hidden_in_training_only_and_special_ones_never(tiny_bert):
+    import torch
+    from transformers import AutoTokenizer
+
+    from ojd_daps_language_models.training.token_classification import (
+        hide_tokens,
+        load_tagger,
+    )
+
+    model, _ = load_tagger(tiny_bert, LABELS, 0)
+    hide_tokens(model, 0.25, tiny_bert)
+    seen = []
+    model.bert.register_forward_pre_hook(lambda _, read: seen.append(read[0]))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    batch = tokenizer([" ".join(TEXTS)] * 40, return_tensors="pt", truncation=True)
+    for training in (True, True, False):
+        model.train(training)(**batch)
+    hidden = [ids != batch["input_ids"] for ids in seen]
+    special = torch.isin(batch["input_ids"], torch.tensor(tokenizer.all_special_ids))
+    assert not hidden[2].any() and not (hidden[0] & special).any()
+    assert hidden[0][~special].float().mean() == pytest.approx(0.25, abs=0.02)
+    assert (seen[0][hidden[0]] == tokenizer.mask_token_id).all()
+    assert (hidden[0] != hidden[1]).any()
+
+
+def test_no_token_is_hidden_where_the_tokenizer_has_no_mask(tiny_bert, tmp_path):
+    from transformers import AutoTokenizer
+
+    from ojd_daps_language_models.training.token_classification import (
+        hide_tokens,
+        load_tagger,
+    )
+
+    model, _ = load_tagger(tiny_bert, LABELS, 0)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained(tmp_path)
+    hide_tokens(model, 0.0, tmp_path)
+    with pytest.raises(ValueError, match=r"set training\.word_dropout to 0"):
+        hide_tokens(model, 0.1, tmp_path)
