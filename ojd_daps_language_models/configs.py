@@ -381,11 +381,6 @@ class NERTraining(FineTuning):
     together: bool = Field(
         True, description="read texts of one advert together, in their order"
     )
-    word_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0,
-        description="share of tokens hidden in each training step, 0 to below 1: what "
-        "stands around an entity then counts for more",
-    )
 
     @model_validator(mode="after")
     def _move_on(self):

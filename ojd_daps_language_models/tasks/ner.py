@@ -89,7 +89,6 @@ def train(
     from ojd_daps_language_models.training.fit import TrainingLog
     from ojd_daps_language_models.training.span_metrics import micro_f1
     from ojd_daps_language_models.training.token_classification import (
-        hide_tokens,
         load_tagger,
         read_entities,
     )
@@ -98,7 +97,6 @@ def train(
     for layer, seed in product(labels, seeds):
         model, _ = load_tagger(checkpoint, labels[layer], seed)
         if epochs:
-            hide_tokens(model, config.training.word_dropout, checkpoint)
             training, validation = (
                 _tagged(tokens, texts, layer, labels[layer], part, checkpoint)
                 for part in ("train", "validation")

@@ -74,41 +74,6 @@ def load_tagger(
     return model, bool(head) or not known
 
 
-def hide_tokens(model: PreTrainedModel, share: float, checkpoint: Path) -> None:
-    """Let a model in training see the mask in place of a share of the tokens.
-
-    Which ones is drawn anew in each step. So it learns entities by what stands around
-    them too, and less by heart: on some thousand sentences that is worth a lot.
-
-    Args:
-        share: 0 to below 1.
-        checkpoint: folder of its tokenizer.
-
-    Raises:
-        ValueError: tokens are to be hidden, and the tokenizer has no mask.
-    """
-    if not share:
-        return
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    if tokenizer.mask_token_id is None:
-        raise ValueError(
-            "the tokenizer has no mask token to hide others by: set "
-            "training.word_dropout to 0"
-        )
-    special = torch.tensor(tokenizer.all_special_ids)
-
-    def hide(module, args, named):
-        if not module.training:
-            return None
-        ids = named["input_ids"]
-        hidden = torch.rand(ids.shape, device=ids.device) < share
-        hidden &= ~torch.isin(ids, special.to(ids.device))
-        ids = ids.masked_fill(hidden, tokenizer.mask_token_id)
-        return args, named | {"input_ids": ids}
-
-    model.register_forward_pre_hook(hide, with_kwargs=True)
-
-
 class TaggedWindows(Sequences):
     """Windows in batches, with the class of each token.
 
