@@ -84,10 +84,12 @@ def main() -> None:
     def tagged(numbers: np.ndarray) -> TaggedWindows:
         texts, words, spans = zip(*(rows[number] for number in numbers), strict=True)
         windows = encode_windows(texts, words, tokenizer, arguments.max_length, 32)
-        return TaggedWindows(windows, spans, labels, folder)
+        return TaggedWindows(windows, [(labels, spans)], folder)
 
     train, test = tagged(order[len(rows) // 5 :]), tagged(order[: len(rows) // 5])
     plain = Plain(train)
+    for row in plain.rows:
+        row["labels"] = row["labels"][:, 0]  # of the one head
     collator = DataCollatorForTokenClassification(AutoTokenizer.from_pretrained(folder))
 
     def run(kind: str, steps: int, score: bool = False) -> tuple[float, float | None]:
@@ -118,7 +120,7 @@ def held_out_loss(model, windows: TaggedWindows) -> float:
     logits = torch.from_numpy(score_windows(model, windows, 64, "fp32"))
     labels = torch.full(logits.shape[:2], NOT_SCORED)
     for number in range(len(windows)):
-        of_window = windows.__getitems__([number])["labels"][0]
+        of_window = windows.__getitems__([number])["labels"][0, :, 0]
         labels[number, : len(of_window)] = of_window
     return torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten()

@@ -149,7 +149,7 @@ class EntityData(Section):
     columns: EntityColumns = EntityColumns()
     layers: Annotated[dict[str, Spelling], Field(min_length=1)] | None = Field(
         None,
-        description="label sets that are learnt apart: name -> column of tags or "
+        description="label sets that may overlap: name -> column of tags or "
         "spans (of CoNLL its number, of spaCy the key of doc.spans, of Label Studio "
         "the name of its Labels); null: the only one",
     )

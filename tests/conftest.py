@@ -57,3 +57,21 @@ def tiny_bert(tmp_path_factory) -> Path:
     BertForMaskedLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def shallow_encoder(tmp_path_factory) -> Path:
+    """A folder with the first two of six layers of the embedded encoder.
+
+    It knows its language well enough to learn the samples, in less than half the time.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    from ojd_daps_language_models.getters.checkpoints import get_checkpoint
+
+    embedded = get_checkpoint("embedded", None)
+    model = AutoModel.from_pretrained(embedded, num_hidden_layers=2)
+    folder = tmp_path_factory.mktemp("shallow_encoder")
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(embedded).save_pretrained(folder)
+    return folder

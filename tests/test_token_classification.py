@@ -46,7 +46,7 @@ def made(tiny_bert):
         ]
         spans.append([(first, first + 2, label) for first, label in found])
     windows = encode_windows(TEXTS, words, load_tokenizer(tiny_bert), 64, 16)
-    return words, spans, TaggedWindows(windows, spans, LABELS, tiny_bert)
+    return words, spans, TaggedWindows(windows, [(LABELS, spans)], tiny_bert)
 
 
 def test_each_token_of_a_word_is_tagged_once(made):
@@ -56,7 +56,7 @@ def test_each_token_of_a_word_is_tagged_once(made):
     said = []
     for start in range(0, len(tagged), 7):
         batch = tagged.__getitems__(range(start, min(start + 7, len(tagged))))
-        labels, ids = batch["labels"].numpy(), batch["input_ids"].numpy()
+        labels, ids = batch["labels"][..., 0].numpy(), batch["input_ids"].numpy()
         assert (labels[batch["attention_mask"].numpy() == 0] == -100).all()
         assert labels.shape == ids.shape
         said += [names[tag] for tag in labels[labels >= 0]]
@@ -74,7 +74,7 @@ def test_what_the_tags_say_is_read_back_from_windows(made):
     longest = tagged.inputs.lengths.max()
     logits = np.zeros((len(tagged), longest, len(tag_names(LABELS))), np.float32)
     for number in range(len(tagged)):
-        labels = tagged.__getitems__([number])["labels"][0].numpy()
+        labels = tagged.__getitems__([number])["labels"][0, :, 0].numpy()
         for place, tag in enumerate(labels):
             # What no loss counts says nonsense, which must not matter.
             logits[number, place, tag if tag >= 0 else 3] = 9
@@ -163,3 +163,39 @@ def test_a_head_for_other_labels_is_not_taken_over(trained, tiny_bert):
             own.classifier.weight[:rows].detach(),
             other.classifier.weight[:rows].detach(),
         )
+
+
+def test_label_sets_learn_together_what_each_has_to_say(made, tiny_bert):
+    """Of one encoder with a head for each, though they have other numbers of labels."""
+    from ojd_daps_language_models.training.classification import fit_classifier
+    from ojd_daps_language_models.training.fit import TrainingLog
+    from ojd_daps_language_models.training.token_classification import (
+        TaggedWindows,
+        learning_together,
+        load_tagger,
+        read_entities,
+        score_windows,
+    )
+
+    _, spans, tagged = made
+    sets = [["BENEFIT"], LABELS]
+    windows = TaggedWindows(
+        tagged.windows, [(labels, spans) for labels in sets], tiny_bert
+    )
+    models = [load_tagger(tiny_bert, labels, 0)[0] for labels in sets]
+    config = NERTraining(
+        learning_rate=1e-3,
+        batch_size=4,
+        precision="fp32",
+        freeze_word_embeddings=False,
+    )
+    with learning_together(models) as model:
+        fit_classifier(model, windows, windows, config, 30, 0, TrainingLog())
+    for labels, model in zip(sets, models, strict=True):
+        assert model.classifier.out_features == len(tag_names(labels))
+        found = read_entities(
+            score_windows(model, windows, 8, "fp32"), windows.windows, labels
+        )
+        gold = [[span for span in own if span[2] in labels] for own in spans]
+        right = sum(len({*a} & {*b}) for a, b in zip(found, gold, strict=True))
+        assert right >= 0.75 * sum(map(len, gold))

@@ -61,10 +61,10 @@ def live_curves(card, loss: str) -> Callable[[list[dict], int], None]:
 
     def show(rows: list[dict], steps: int) -> None:
         last = rows[-1]
-        own = [f"{key} {last[key]}" for key in ("layer", "seed") if key in last]
+        seed = f"seed {last['seed']}" if "seed" in last else None
         with unfailing_card():
             bar._max = steps
-            bar.update(last["step"], ", ".join(own) or None)
+            bar.update(last["step"], seed)
             chart.update(loss_curves(rows, loss))
             card.refresh()
 
@@ -72,7 +72,7 @@ def live_curves(card, loss: str) -> Callable[[list[dict], int], None]:
 
 
 def loss_curves(rows: list[dict], loss: str) -> dict:
-    """Training and validation loss by step, a line for each layer and seed."""
+    """Training and validation loss by step, a line for each seed."""
     names = {"loss": "training", "validation_loss": "validation"}
     values = [
         {
@@ -80,7 +80,6 @@ def loss_curves(rows: list[dict], loss: str) -> dict:
             "loss": row[name],
             "part": label,
             "seed": row.get("seed"),
-            "layer": row.get("layer"),
         }
         for row in rows
         for name, label in names.items()
@@ -95,7 +94,6 @@ def loss_curves(rows: list[dict], loss: str) -> dict:
             "y": _quantity("loss", loss, scale={"zero": False}),
             "color": _colour("part", {"training": BLUE, "validation": ORANGE}),
             "detail": {"field": "seed", "type": "nominal"},
-            **_dashes(values),
         },
     )
 
@@ -114,7 +112,7 @@ def training_section(log: pd.DataFrame, loss: str, score: str | None = None) -> 
     """Loss curves, and by epoch the score that chooses among them.
 
     Args:
-        log: columns step, epoch, loss, validation_loss, and maybe layer and seed.
+        log: columns step, epoch, loss, validation_loss, and maybe seed.
         loss: title of the axis, with the unit.
         score: another column of the log, where not the loss chooses.
     """
@@ -129,31 +127,20 @@ def training_section(log: pd.DataFrame, loss: str, score: str | None = None) -> 
 
 
 def epoch_curve(log: pd.DataFrame, score: str) -> dict:
-    """A score by epoch, a line for each layer and seed."""
-    columns = [name for name in ("epoch", "layer", "seed", score) if name in log]
+    """A score by epoch, a line for each seed."""
+    columns = [name for name in ("epoch", "seed", score) if name in log]
     rows = log.dropna(subset=score)[columns]
     epochs = rows["epoch"].unique().tolist()
-    values = rows.to_dict("records")
     return _chart(
-        values,
+        rows.to_dict("records"),
         height=140,
         mark={"type": "line", "color": ORANGE, "point": {"size": 40, "color": ORANGE}},
         encoding={
             "x": _quantity("epoch", "epoch", axis={"values": epochs, "format": "d"}),
             "y": _quantity(score, _readable(score), scale={"zero": False}),
             "detail": {"field": "seed", "type": "nominal"},
-            **_dashes(values),
         },
     )
-
-
-def _dashes(rows: list[dict]) -> dict:
-    """Lines that differ by layer, where there are several."""
-    if len({row.get("layer") for row in rows}) < 2:
-        return {}
-    dark = {"symbols": {"update": {"stroke": {"value": "#333"}}}}
-    legend = {"symbolType": "stroke", "symbolSize": 400, "encode": dark}
-    return {"strokeDash": _category("layer", legend=legend)}
 
 
 def interval(score: dict, form: str = "{:.3f}") -> str:

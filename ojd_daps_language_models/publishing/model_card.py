@@ -118,7 +118,7 @@ def write_card(
 def _keep_published(run: dict[str, Any]) -> dict[str, Any]:
     """Of a run that trained a model for each of several layers, what is of the first:
     that is the model which is published."""
-    metrics, log = run["metrics"], run["training_log"]
+    metrics = run["metrics"]
     first, *others = metrics.get("layers", [None])
     if not others:
         return run
@@ -128,10 +128,7 @@ def _keep_published(run: dict[str, Any]) -> dict[str, Any]:
         for group, measures in metrics["spread"].items()
         if group.startswith(f"{first}, ")
     }
-    return run | {
-        "metrics": metrics | own | {"spread": spread},
-        "training_log": log[log["layer"] == first] if len(log) else log,
-    }
+    return run | {"metrics": metrics | own | {"spread": spread}}
 
 
 def _context(

@@ -1,12 +1,14 @@
 """Taggers of words: their head, their batches, and the entities that they find."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.special import log_softmax
+from torch.nn.functional import pad
 from transformers import (
     AutoConfig,
     AutoModelForTokenClassification,
@@ -39,6 +41,7 @@ from ojd_daps_language_models.training.classification import (
 from ojd_daps_language_models.training.fit import load_quietly
 
 NOT_SCORED = -100  # a token that no loss counts
+IMPOSSIBLE = -1e4  # the logit of a class that a head does not have
 
 
 def load_tagger(
@@ -74,24 +77,60 @@ def load_tagger(
     return model, bool(head) or not known
 
 
+class HeadsSideBySide(torch.nn.Module):
+    """Several heads in the place of one.
+
+    Their answers have shape (batch, longest, heads, classes). Where one has fewer
+    classes than another, those that it lacks are impossible.
+    """
+
+    def __init__(self, heads: Sequence[torch.nn.Module]):
+        super().__init__()
+        self.heads = torch.nn.ModuleList(heads)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        said = [head(hidden) for head in self.heads]
+        most = max(logits.shape[-1] for logits in said)
+        return torch.stack(
+            [pad(one, (0, most - one.shape[-1]), value=IMPOSSIBLE) for one in said], -2
+        )
+
+
+@contextmanager
+def learning_together(models: Sequence[PreTrainedModel]) -> Iterator[PreTrainedModel]:
+    """One model that answers for several taggers, whose encoder is one from here on.
+
+    Args:
+        models: of one checkpoint, each with a head `classifier` for its own labels.
+    """
+    first, *others = models
+    for model in others:
+        setattr(model, model.base_model_prefix, first.base_model)
+    own = first.classifier
+    first.classifier = HeadsSideBySide([model.classifier for model in models])
+    try:
+        yield first
+    finally:
+        first.classifier = own
+
+
 class TaggedWindows(Sequences):
-    """Windows in batches, with the class of each token.
+    """Windows in batches, with the class of each token for each head.
 
     Every token of a word has one: the first begins where the word begins an entity, the
     others go on. So a pipeline, which looks at tokens, finds whole words.
 
     Args:
         windows: of `preprocessing.windows.encode_windows`.
-        spans: of the words of each text; labels that are not learnt count as none.
-        labels: that are learnt.
+        layers: for each head the labels that it learns, and the spans of the words of
+            each text; labels that are not learnt count as none.
         checkpoint: folder whose tokenizer made the windows.
     """
 
     def __init__(
         self,
         windows: Windows,
-        spans: Sequence[Sequence[WordSpan]],
-        labels: Sequence[str],
+        layers: Sequence[tuple[Sequence[str], Sequence[Sequence[WordSpan]]]],
         checkpoint: Path,
     ):
         inputs = Inputs(
@@ -102,27 +141,37 @@ class TaggedWindows(Sequences):
         )
         super().__init__(inputs, np.zeros(len(windows.lengths)), checkpoint)
         self.windows = windows
-        tags = [np.empty(0, np.int64)]
-        for found, count in zip(spans, windows.word_counts, strict=True):
-            learnt = [span for span in found if span[2] in labels]
-            tags.append(to_tags(learnt, count, labels))
-        of_words = np.append(np.concatenate(tags), NOT_SCORED)
-        self._tags = of_words[windows.words]  # word -1 is the last, not scored
-        first, _ = first_tokens(windows.words)
-        goes_on = (windows.words >= 0) & (self._tags % 2 == 1)
-        goes_on[first] = False
-        self._tags[goes_on] += 1
+        tags = [_tags_of_tokens(windows, *layer) for layer in layers]
+        self._tags = np.stack(tags, axis=1)
 
     def arrays(self) -> list[np.ndarray]:
         """All that batches and their order are made of."""
         return [*super().arrays(), self._tags]
 
     def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
-        """A whole batch at once, each tensor of shape (batch, longest)."""
+        """A whole batch at once, each tensor of shape (batch, longest), but for
+        `labels` of shape (batch, longest, heads)."""
         batch = super().__getitems__(rows)
         places, real = self._places(np.asarray(rows))
-        tags = np.where(real, self._tags[places], NOT_SCORED)
+        tags = np.where(real[..., None], self._tags[places], NOT_SCORED)
         return batch | {"labels": torch.as_tensor(tags)}
+
+
+def _tags_of_tokens(
+    windows: Windows, labels: Sequence[str], spans: Sequence[Sequence[WordSpan]]
+) -> np.ndarray:
+    """The class of each token for one head, shape (tokens,), int64."""
+    of_words = [np.empty(0, np.int64)]
+    for found, count in zip(spans, windows.word_counts, strict=True):
+        learnt = [span for span in found if span[2] in labels]
+        of_words.append(to_tags(learnt, count, labels))
+    # Word -1 is the last: not scored.
+    tags = np.append(np.concatenate(of_words), NOT_SCORED)[windows.words]
+    first, _ = first_tokens(windows.words)
+    goes_on = (windows.words >= 0) & (tags % 2 == 1)
+    goes_on[first] = False
+    tags[goes_on] += 1
+    return tags
 
 
 def read_entities(
@@ -199,7 +248,7 @@ def find_entities(
     windows = encode_windows(
         texts, words, load_tokenizer(folder), length, min(overlap, length // 2)
     )
-    tagged = TaggedWindows(windows, [[]] * len(texts), labels, folder)
+    tagged = TaggedWindows(windows, [(labels, [[]] * len(texts))], folder)
     logits = score_windows(model, tagged, batch_size, "auto")
     return [
         [
