@@ -101,7 +101,7 @@ def check(tmp_path):
         assert kept["model"] and kept["metrics"]["scores"]
         assert set(kept["costs"]) == set(STEPS) - {"end"}
         losses = kept["training_log"].dropna(subset="loss")
-        marks = [name for name in losses if name in ("seed", "layer", "step")]
+        marks = [name for name in losses if name in ("seed", "step")]
         assert len(losses) and not losses.duplicated(marks).any()
 
     return check
@@ -154,7 +154,8 @@ def test_a_flow_runs_from_its_code_package_alone(batch, s3, start, check, flow):
     check_that_no_token_left(batch, s3)
 
 
-@first("mlm_flow")
+@pytest.mark.every_flow
+@pytest.mark.parametrize("flow", FLOWS)
 def test_it_continues_after_a_failure_in_each_step(batch, start, resume, check, flow):
     """One chain of resumes, each failing one step later than the last."""
     fault = "tests.faults.fail:at="
