@@ -31,9 +31,9 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(home, shallow_encoder):
-    """A run on the shipped sample that starts from real weights, and its artifacts."""
-    done = run_flow(home, "run", "--checkpoint", shallow_encoder, before=HALF)
+def trained(home):
+    """A run on the shipped sample with the embedded encoder, and its artifacts."""
+    done = run_flow(home, "run", before=HALF)
     assert done.returncode == 0, errors_of(done)
     return done, artifacts(home, done)
 
