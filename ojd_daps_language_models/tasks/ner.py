@@ -67,8 +67,8 @@ def train(
 ) -> tuple[list[bytes], pd.DataFrame]:
     """Train a model for each layer and seed; validation chooses its epoch.
 
-    The layers share an encoder while they learn: in half the time both are learnt at
-    least as well as apart. The epoch is that of the highest strict F1 of spans, of all
+    The layers share an encoder while they learn: both are learnt in the time of one, as
+    well as apart. The epoch is that of the highest strict F1 of spans, of all
     labels together, in the mean over layers.
 
     Args:
