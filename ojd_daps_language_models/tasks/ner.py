@@ -68,8 +68,8 @@ def train(
     """Train a model for each layer and seed; validation chooses its epoch.
 
     The layers share an encoder while they learn: both are learnt in the time of one, as
-    well as apart. The epoch is that of the highest strict F1 of spans, of all
-    labels together, in the mean over layers.
+    well as apart. The epoch is that of the highest strict F1 of spans, of all labels
+    together, in the mean over layers.
 
     Args:
         tokens: of each part, from `tokenize`.
@@ -109,13 +109,13 @@ def train(
             )
 
             def measure(_, logits, windows=choose_on.windows):
-                said = np.moveaxis(logits, -2, 0)
                 return np.mean(
                     [
-                        micro_f1(gold[layer], read_entities(one, windows, names))
-                        for one, (layer, names) in zip(
-                            said, labels.items(), strict=True
+                        micro_f1(
+                            gold[layer],
+                            read_entities(logits[..., place, :], windows, names),
                         )
+                        for place, (layer, names) in enumerate(labels.items())
                     ]
                 )
 
