@@ -114,7 +114,8 @@ def train_bi_encoder(folder, log, checkpoints, **settings):
     pairs["other"] = (pairs["text"] + 6) % count
 
     def spread(model) -> float:
-        return -embed(model, texts, np.arange(count), 16, "fp32").std(axis=0).mean()
+        vectors = embed(model, texts, np.arange(count), 16, "fp32")
+        return -float(vectors.std(axis=0).mean())
 
     config = SkillTraining(learning_rate=1e-3, **SETTINGS | settings)
     fit_bi_encoder(
