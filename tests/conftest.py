@@ -63,7 +63,7 @@ def tiny_bert(tmp_path_factory) -> Path:
 def shallow_encoder(tmp_path_factory) -> Path:
     """A folder with the first two of six layers of the embedded encoder.
 
-    It knows its language well enough to learn the samples, in less than half the time.
+    Enough to learn from the samples what is in single sentences, in half the time.
     """
     from transformers import AutoModel, AutoTokenizer
 

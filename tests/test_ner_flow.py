@@ -3,7 +3,9 @@
 import json
 from functools import partial
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from flows import artifacts as artifacts_of
 from flows import errors_of, report_of, sentences_in
@@ -173,10 +175,23 @@ def test_two_layers_are_learnt_together_and_reported_apart(two_layers):
     assert len(two_layers[1]["other_models"]) == 3
     log = two_layers[1]["training_log"]
     assert set(log["seed"]) == {42, 43}
-    for name in ("model", "other_models"):
-        assert two_layers[1][name]
     assert set(metrics["spread"]) >= {"SKILL, micro", "KNOWLEDGE, micro"}
     assert "2 seeds: mean" in errors_of(two_layers[0])
+
+
+def test_models_of_one_training_share_an_encoder_and_not_their_head(
+    two_layers, tmp_path
+):
+    found = two_layers[1]
+    skill, other_seed, knowledge, _ = (
+        load_file(unpack_folder(packed, tmp_path / f"{number}") / "model.safetensors")
+        for number, packed in enumerate([found["model"], *found["other_models"]])
+    )
+    for name, values in skill.items():
+        is_head = name.startswith("classifier")
+        assert np.array_equal(values, knowledge[name]) != is_head, name
+    weights = next(name for name in skill if name.endswith("query.weight"))
+    assert not np.array_equal(skill[weights], other_seed[weights])
 
 
 def test_a_tag_that_goes_on_with_nothing_is_mended_and_counted(two_layers):
