@@ -20,7 +20,12 @@ from test_cards import (
 from ojd_daps_language_models.cards.components import PALETTE, live_curves
 from ojd_daps_language_models.cards.ner import LOSS, ner_report
 
-LABELS = {"entities": ["SKILL", "BENEFIT"], "knowledge": ["KNOWLEDGE"]}
+LABELS = {
+    "entities": ["SKILL", "BENEFIT"],
+    "knowledge": ["KNOWLEDGE"],
+    "KNOWLEDGE": ["KNOWLEDGE"],
+}
+LAYERS = ["entities", "knowledge"]
 VALUES = {
     "micro": 0.6102,
     "macro": 0.5802,
@@ -177,7 +182,7 @@ def titled(card: Card, title: str) -> list[dict[str, str]]:
 
 
 every_report = pytest.mark.parametrize(
-    "layers, seeds", [(["entities"], [42]), (list(LABELS), [42, 43, 44])]
+    "layers, seeds", [(["entities"], [42]), (LAYERS, [42, 43, 44])]
 )
 
 
@@ -224,7 +229,7 @@ def test_the_chart_holds_f1_of_every_label_and_system():
 
 
 def test_a_layer_of_one_label_has_no_averages():
-    card = report_on(list(LABELS))
+    card = report_on(LAYERS)
     titles = [line for line in card.text().splitlines() if line.startswith("### ")]
     assert titles[:5] == [
         "### Entities: all labels",
@@ -235,6 +240,9 @@ def test_a_layer_of_one_label_has_no_averages():
     ]
     assert len(titled(card, "### Knowledge: KNOWLEDGE")) == 5
     assert "for knowledge: KNOWLEDGE is **" in card.text()
+    same_name = report_on(["entities", "KNOWLEDGE"])
+    assert "### KNOWLEDGE: KNOWLEDGE" not in same_name.text()
+    assert "for KNOWLEDGE is **" in same_name.text()
 
 
 def test_errors_are_counted_for_the_model_and_the_crf():
@@ -256,7 +264,7 @@ def test_errors_are_counted_for_the_model_and_the_crf():
 
 
 def test_confused_labels_are_named():
-    card = report_on(list(LABELS))
+    card = report_on(LAYERS)
     assert titled(card, "### Labels that the model confuses") == [
         {"gold": "entities: SKILL", "model": "BENEFIT", "spans": "30"}
     ]
@@ -306,7 +314,7 @@ def test_without_examples_there_is_no_section():
 
 
 def test_several_seeds_have_a_spread():
-    card = report_on(list(LABELS), [42, 43, 44])
+    card = report_on(LAYERS, [42, 43, 44])
     (table,) = [t for t in card.tables() if "standard deviation" in t[0]]
     names = [row["score"] for row in table]
     assert len(names) == len(set(names)) == (4 * 3 + 2) + (3 * 3 + 2)

@@ -87,7 +87,7 @@ def summary(metrics: dict) -> str:
         f1 = {name: interval(score) for name, score in scores["micro"]["f1"].items()}
         labels = ", ".join(metrics["layers"][layer]["labels"])
         said += (
-            f"Its strict F1 for {_of(metrics, layer)}{labels} is **{f1['after']}**; "
+            f"Its strict F1 for {_named(metrics, layer, labels)} is **{f1['after']}**; "
             f"that of a CRF is {f1['crf']}, of a dictionary of the training spans "
             f"{f1['gazetteer']}, of the checkpoint before training {f1['before']}. "
         )
@@ -111,9 +111,10 @@ def _how_to_read(metrics: dict) -> str:
     )
 
 
-def _of(metrics: dict, layer: str) -> str:
-    """The name of a layer before a label, where there are several."""
-    return f"{layer}: " if len(metrics["layers"]) > 1 else ""
+def _named(metrics: dict, layer: str, labels: str) -> str:
+    """Labels behind the name of their layer, where there are several of other names."""
+    alone = len(metrics["layers"]) == 1 or labels == layer
+    return labels if alone else f"{layer}: {labels}"
 
 
 def _labels(metrics: dict, layer: str) -> list[str]:
@@ -122,12 +123,10 @@ def _labels(metrics: dict, layer: str) -> list[str]:
 
 def _groups(metrics: dict, layer: str) -> dict[str, str]:
     """What is scored, with its name: averages too, where there are several labels."""
-    labels = {
-        label: f"{_of(metrics, layer)}{label}" for label in _labels(metrics, layer)
-    }
+    labels = {label: _named(metrics, layer, label) for label in _labels(metrics, layer)}
     if len(labels) == 1:
         return {"micro": labels.popitem()[1]}
-    averages = {key: f"{_of(metrics, layer)}{name}" for key, name in AVERAGES.items()}
+    averages = {key: _named(metrics, layer, name) for key, name in AVERAGES.items()}
     return averages | labels
 
 
@@ -190,7 +189,7 @@ def _error_rows(metrics: dict) -> list[dict]:
                     counts = errors["total"]
                 rows.append(
                     {
-                        "label": f"{_of(metrics, layer)}{label}",
+                        "label": _named(metrics, layer, label),
                         "system": SYSTEMS[system],
                         "gold_spans": sum(counts.values()) - counts["invented"],
                         **counts,
@@ -201,7 +200,7 @@ def _error_rows(metrics: dict) -> list[dict]:
 
 def _confusion_rows(metrics: dict) -> list[dict]:
     return [
-        {"gold": f"{_of(metrics, layer)}{label}", "model": other, "spans": count}
+        {"gold": _named(metrics, layer, label), "model": other, "spans": count}
         for layer, entry in metrics["layers"].items()
         for label, row in entry["errors"]["after"]["confusion"].items()
         for other, count in row.items()

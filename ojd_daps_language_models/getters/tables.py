@@ -72,8 +72,9 @@ class MissingColumnError(ValueError):
     """
 
     def __init__(self, fault: str):
+        stop = "" if fault.endswith("?") else "."
         super().__init__(
-            f"{fault}. Your names of columns, or null, go into the configuration"
+            f"{fault}{stop} Your names of columns, or null, go into the configuration"
         )
         self.fault = fault
 
