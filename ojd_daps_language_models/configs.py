@@ -381,6 +381,20 @@ class NERTraining(FineTuning):
     together: bool = Field(
         True, description="read texts of one advert together, in their order"
     )
+    r_drop: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="read each batch twice, with other dropout, and let the loss grow "
+        "by so many times what the two answers differ; 0: read it once",
+    )
+
+    @model_validator(mode="after")
+    def _drop_something(self):
+        if self.r_drop and self.dropout == 0:
+            raise ValueError(
+                f"r_drop {self.r_drop:g} compares two readings that differ by dropout; "
+                "expected dropout above 0, or r_drop 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _move_on(self):

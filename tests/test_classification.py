@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import kl_div
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
 
-from ojd_daps_language_models.configs import FineTuning
+from ojd_daps_language_models.configs import FineTuning, NERTraining
 from ojd_daps_language_models.preprocessing.packing import (
     encode_inputs,
     load_tokenizer,
@@ -20,6 +21,7 @@ from ojd_daps_language_models.training.classification import (
     Sequences,
     TwinSampler,
     describe_architecture,
+    disagreement,
     fit_classifier,
     load_classifier,
     move_threshold,
@@ -204,3 +206,45 @@ def test_class_weights_count_in_training_and_not_on_validation(tiny_bert):
         assert min(losses) == pytest.approx(loss, rel=1e-3)
         found.append(probabilities(logits, 1).mean())
     assert found[1] > found[0] + 0.1
+
+
+def test_disagreement_is_the_mean_divergence_of_what_is_scored():
+    torch.manual_seed(0)
+    one, other = (torch.randn(3, 5, 2, 4) for _ in range(2))
+    labels = torch.randint(4, (3, 5, 2))
+    labels[1, 2:] = labels[2, 0, 1] = -100
+    scored = labels >= 0
+    a, b = (logits[scored].log_softmax(-1) for logits in (one, other))
+    there, back = (
+        kl_div(*pair, log_target=True, reduction="batchmean").item()
+        for pair in ((a, b), (b, a))
+    )
+    found = disagreement(torch.cat([one, other]), torch.cat([labels, labels]))
+    assert found.item() == pytest.approx((there + back) / 2, rel=1e-4)
+    assert disagreement(torch.cat([one, one]), torch.cat([labels, labels])).item() == 0
+
+
+def test_r_drop_teaches_to_answer_alike_whatever_is_dropped(tiny_bert):
+    texts = [f"{word} {n}" for n in range(32) for word in ("We", "You")]
+    labels = [0, 1] * 32
+    data = sequences(tiny_bert, texts, labels)
+    batch = data.__getitems__(range(64))
+    labels = batch.pop("labels")
+    twice = {name: torch.cat([rows, rows]) for name, rows in batch.items()}
+    found = []
+    for weight in (0.0, 20.0):
+        config = NERTraining(
+            learning_rate=1e-3, batch_size=16, dropout=0.4, precision="fp32"
+        )
+        model, _ = load_classifier(tiny_bert, LABELS, 0)
+        fit_classifier(model, data, data, config, 4, 0, TrainingLog(), r_drop=weight)
+        model.train()
+        with torch.no_grad():
+            logits = model(**twice).logits
+        found.append(disagreement(logits, torch.cat([labels, labels])).item())
+    assert found[1] < found[0] / 2
+
+
+def test_r_drop_without_dropout_is_refused():
+    with pytest.raises(ValueError, match=r"r_drop 1 .*expected dropout above 0"):
+        NERTraining(r_drop=1, dropout=0.0)

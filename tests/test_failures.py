@@ -294,7 +294,7 @@ def test_tags_tell_no_path_and_no_secret():
 @pytest.mark.parametrize(
     "flow",
     [
-        pytest.param(flow, marks=() if flow == "mlm_flow" else pytest.mark.slow)
+        pytest.param(flow, marks=() if flow == "mlm_flow" else pytest.mark.every_flow)
         for flow in FLOWS
     ],
 )

@@ -29,9 +29,9 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(home):
-    """A run on the shipped sample with the embedded encoder, and its artifacts."""
-    done = run_flow(home, "run", "--epochs", "1")
+def trained(home, shallow_encoder):
+    """A run on the shipped sample, and its artifacts."""
+    done = run_flow(home, "run", "--checkpoint", shallow_encoder, "--epochs", "1")
     assert done.returncode == 0, errors_of(done)
     return done, artifacts(home, done)
 

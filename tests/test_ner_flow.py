@@ -11,7 +11,9 @@ from flows import artifacts as artifacts_of
 from flows import errors_of, report_of, sentences_in
 from flows import run_flow as run_any
 from ojd_daps_language_models.archive import unpack_folder
+from ojd_daps_language_models.configs import NERConfig
 from ojd_daps_language_models.preprocessing.entities import spans_of
+from ojd_daps_language_models.tasks import ner
 
 run_flow = partial(run_any, "ner_flow")
 artifacts = partial(artifacts_of, "ner_flow")
@@ -177,6 +179,18 @@ def test_two_layers_are_learnt_together_and_reported_apart(two_layers):
     assert set(log["seed"]) == {42, 43}
     assert set(metrics["spread"]) >= {"SKILL, micro", "KNOWLEDGE, micro"}
     assert "2 seeds: mean" in errors_of(two_layers[0])
+
+
+def test_r_drop_counts_in_the_training_loss(two_layers, tiny_bert):
+    found, losses = two_layers[1], []
+    for weight in (0.0, 1000.0):
+        training = {"max_length": 64, "overlap": 16, "dropout": 0.3, "r_drop": weight}
+        _, log = ner.train(
+            *(found["tokens"], found["texts"], found["labels"], tiny_bert),
+            *(NERConfig(training=training), 1, [0]),
+        )
+        losses.append(log["loss"].dropna().iloc[0])
+    assert losses[1] > losses[0] + 1
 
 
 def test_models_of_one_training_share_an_encoder_and_not_their_head(

@@ -20,20 +20,20 @@ run_flow = partial(run_any, "nsp_flow")
 artifacts = partial(artifacts_of, "nsp_flow")
 
 
-HALF = ["--config", "config", "half.yaml"]  # of the pairs: as much to learn, sooner
+FEW = ["--config", "config", "few.yaml"]  # of the pairs: as much to learn, sooner
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("runs")
-    (home / "half.yaml").write_text("pairs: {max_per_advert: 6}\n")
+    (home / "few.yaml").write_text("pairs: {max_per_advert: 4}\n")
     return home
 
 
 @pytest.fixture(scope="module")
 def trained(home):
     """A run on the shipped sample with the embedded encoder, and its artifacts."""
-    done = run_flow(home, "run", before=HALF)
+    done = run_flow(home, "run", before=FEW)
     assert done.returncode == 0, errors_of(done)
     return done, artifacts(home, done)
 
@@ -51,7 +51,7 @@ def two_seeds(home, tiny_bert):
     done = run_flow(
         home,
         *("run", "--checkpoint", "run:MLMFlow/latest", "--epochs", "1", "--seeds", "2"),
-        before=HALF,
+        before=FEW,
     )
     assert done.returncode == 0, errors_of(done)
     return mlm, done, artifacts(home, done)
@@ -186,7 +186,7 @@ def test_official_parts_and_a_checkpoint_that_is_only_scored(home, tiny_bert, tr
         home,
         *("run", "--checkpoint", tiny_bert, "--epochs", "0"),
         *("--data", home / "t.jsonl", "--test-data", home / "official.jsonl"),
-        before=HALF,
+        before=FEW,
     )
     assert done.returncode == 0, errors_of(done)
     found = artifacts(home, done)

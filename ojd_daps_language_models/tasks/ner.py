@@ -130,6 +130,7 @@ def train(
                     TrainingLog(on_row, rows, seed=seed),
                     measure=("f1", measure),
                     checkpoints=checkpoints,
+                    r_drop=config.training.r_drop,
                 )
         for layer, model in zip(labels, own, strict=True):
             packed = pack_model(model, checkpoint, config.training.max_length)

@@ -34,6 +34,7 @@ from ojd_daps_language_models.training.fit import (
 )
 
 BATCHES_SORTED = 25  # by length at a time: more pad less, and mix less
+NOT_SCORED = -100  # the class of a token that no loss counts
 
 
 def load_classifier(
@@ -242,23 +243,38 @@ class SequenceTrainer(SharingTrainer):
 
     Args:
         class_weights: of each class in the training loss, shape (classes,).
+        r_drop: weight in the training loss of how much two readings of a batch differ,
+            each with a dropout of its own (Liang et al., 2021); 0: it is read once.
     """
 
-    def __init__(self, *args, class_weights: torch.Tensor | None = None, **kwargs):
+    def __init__(
+        self,
+        *args,
+        class_weights: torch.Tensor | None = None,
+        r_drop: float = 0.0,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
         self._class_weights = class_weights
+        self._r_drop = r_drop
 
     def compute_loss(
         self, model, inputs, return_outputs=False, num_items_in_batch=None
     ):
+        read_twice = model.training and self._r_drop
+        if read_twice:
+            inputs = {name: torch.cat([rows, rows]) for name, rows in inputs.items()}
         labels = inputs.pop("labels")
         outputs = model(**inputs)
+        logits = outputs.logits.float()
         weights = self._class_weights if model.training else None
         loss = cross_entropy(
-            outputs.logits.float().flatten(0, -2),
+            logits.flatten(0, -2),
             labels.flatten(),
             weights if weights is None else weights.to(labels.device),
         )
+        if read_twice:
+            loss = loss + self._r_drop * disagreement(logits, labels)
         return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset=None):
@@ -268,6 +284,20 @@ class SequenceTrainer(SharingTrainer):
             size = size_of_step(self.args)
             sampler = TwinSampler(dataset.lengths(), dataset.twins, size)
         return EpochOrder(sampler, self.args.seed)
+
+
+def disagreement(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """How much the two halves of a batch, which hold the same inputs, differ: the mean
+    of the Kullback-Leibler divergences from one to the other and back, in nats.
+
+    Args:
+        logits: float, shape (batch, …, classes).
+        labels: int64, shape (batch, …); those `NOT_SCORED` do not count.
+    """
+    one, other = logits.log_softmax(-1).chunk(2)
+    divergence = ((one.exp() - other.exp()) * (one - other)).sum(-1) / 2
+    scored = labels.chunk(2)[0] != NOT_SCORED
+    return (divergence * scored).sum() / scored.sum()
 
 
 def fit_classifier(
@@ -281,6 +311,7 @@ def fit_classifier(
     class_weights: Sequence[float] | None = None,
     measure: tuple[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
     checkpoints: TrainingCheckpoints | None = None,
+    r_drop: float = 0.0,
 ) -> None:
     """Train a model and leave it as it was after the epoch best on validation.
 
@@ -290,6 +321,7 @@ def fit_classifier(
             by which the epoch is chosen, the higher the better; the loss on validation,
             if not given.
         checkpoints: where the training is kept while it goes on.
+        r_drop: see `SequenceTrainer`.
     """
     set_dropout(model, config.dropout)
     if config.freeze_word_embeddings:
@@ -316,6 +348,7 @@ def fit_classifier(
         eval_dataset=validation.subset(by_length),
         compute_metrics=score if function else None,
         class_weights=class_weights and torch.tensor(class_weights),
+        r_drop=r_drop,
     )
 
 

@@ -34,13 +34,13 @@ from ojd_daps_language_models.preprocessing.windows import (
     first_tokens,
 )
 from ojd_daps_language_models.training.classification import (
+    NOT_SCORED,
     Sequences,
     begin_anew,
     iter_logits,
 )
 from ojd_daps_language_models.training.fit import load_quietly
 
-NOT_SCORED = -100  # a token that no loss counts
 IMPOSSIBLE = -1e4  # the logit of a class that a head does not have
 
 
