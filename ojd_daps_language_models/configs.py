@@ -383,8 +383,8 @@ class NERTraining(FineTuning):
     )
     r_drop: Annotated[float, Field(ge=0)] = Field(
         0.0,
-        description="read each batch twice, with other dropout, and let the loss grow "
-        "by so many times what the two answers differ; 0: read it once",
+        description="weight in the loss of how much two readings of a batch differ, "
+        "each with its own dropout; 0: one reading",
     )
 
     @model_validator(mode="after")
