@@ -695,7 +695,9 @@ def _explain(fault: dict, model: type[Section]) -> str:
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
         return f"{key}: no such key; {hint}"
-    message = f"{key}: {fault['msg']}; found {fault['input']!r}"
+    message = f"{key}: {fault['msg'].removeprefix('Value error, ')}"
+    if fault["type"] != "value_error" or not isinstance(fault["input"], dict):
+        message += f"; found {fault['input']!r}"  # what is said of a section names it
     if path:
         path = [part for part in path if not part.isdecimal()]
         field = _section_at(model, path[:-1]).model_fields[path[-1]]

@@ -243,8 +243,3 @@ def test_r_drop_teaches_to_answer_alike_whatever_is_dropped(tiny_bert):
             logits = model(**twice).logits
         found.append(disagreement(logits, torch.cat([labels, labels])).item())
     assert found[1] < found[0] / 2
-
-
-def test_r_drop_without_dropout_is_refused():
-    with pytest.raises(ValueError, match=r"r_drop 1 .*expected dropout above 0"):
-        NERTraining(r_drop=1, dropout=0.0)

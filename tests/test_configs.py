@@ -6,6 +6,7 @@ import yaml
 from ojd_daps_language_models import PROJECT_DIR, configs
 from ojd_daps_language_models.configs import (
     MLMConfig,
+    NERConfig,
     NSPConfig,
     Section,
     parse_config,
@@ -63,6 +64,13 @@ def test_shipped_files_name_every_key_and_comment_it(path):
 def test_a_mistake_is_named_with_what_was_expected(text, message):
     with pytest.raises(ValueError, match=message):
         parse_config(text, MLMConfig)
+
+
+def test_what_does_not_go_together_is_said_without_the_whole_section():
+    with pytest.raises(ValueError) as error:
+        parse_config("training: {r_drop: 1, dropout: 0}", NERConfig)
+    said = "training: r_drop 1 compares two readings that differ by dropout; expected "
+    assert str(error.value) == f"{said}dropout above 0, or r_drop 0"
 
 
 def test_all_mistakes_are_said_at_once():
