@@ -313,7 +313,8 @@ def test_several_columns_of_tags_have_to_be_chosen_from(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             look(path)
-    with pytest.raises(ValueError, match=r"no column 'tags_skil'.*'tags_skil'\? Your"):
+    suggested = r"no column 'tags_skil'.*mean 'tags_skill' for 'tags_skil'\? Your"
+    with pytest.raises(ValueError, match=suggested):
         read(path, layers={"SKILL": "tags_skil"})
 
 
