@@ -3,8 +3,8 @@ process, and how time grows.
 
     python benchmarks/preparing.py [--sizes 10000 40000 160000] [--workers 2]
 
-Synthetic adverts, written by the generator of the sample. At the smallest size one
-worker is held against all of them, alternating.
+Synthetic adverts, written by the generator of the sample. At the largest size, where
+there are shards to share, one worker is held against all of them, alternating.
 """
 
 import argparse
@@ -26,10 +26,7 @@ from ojd_daps_language_models import PROJECT_DIR
 FILES = 16
 READ_PAIRS = 1_000_000
 # The more adverts a generator invents, the more sentences it repeats.
-CONFIG = """
-split: {{max_verbatim_overlap: 1, max_near_overlap: 1}}
-shards: {{megabytes: {megabytes}}}
-"""
+CONFIG = "split: {max_verbatim_overlap: 1, max_near_overlap: 1}"
 READ_COSTS = """
 import json, metaflow
 metaflow.namespace(None)
@@ -54,13 +51,11 @@ def of_children() -> float:
     return found.ru_utime + found.ru_stime
 
 
-def prepare(
-    data: Path, workers: int, home: Path, megabytes: float
-) -> tuple[dict, dict, Path]:
+def prepare(data: Path, workers: int, home: Path) -> tuple[dict, dict, Path]:
     """Seconds of a whole run, which is kept at `home`, by the clock (`wall`) and of all
     its processes (`core`); the costs of its steps, and the folder of what it made."""
     config = home / "config.yaml"
-    config.write_text(CONFIG.format(megabytes=megabytes))
+    config.write_text(CONFIG)
     environment = os.environ | {
         "METAFLOW_DEFAULT_DATASTORE": "local",
         "METAFLOW_DEFAULT_METADATA": "local",
@@ -187,8 +182,7 @@ def main() -> None:
         "--sizes", type=int, nargs="+", default=[10_000, 40_000, 160_000]
     )
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--megabytes", type=float, default=256, help="of a shard")
-    parser.add_argument("--repetitions", type=int, default=3, help="of one worker")
+    parser.add_argument("--repetitions", type=int, default=1, help="of one worker")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--task", choices=READ, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -208,10 +202,10 @@ def main() -> None:
 
             def run(workers: int, folder: Path = folder) -> float:
                 with tempfile.TemporaryDirectory() as home:
-                    took, *_ = prepare(folder, workers, Path(home), arguments.megabytes)
+                    took, *_ = prepare(folder, workers, Path(home))
                     return took["wall"]
 
-            if not totals and arguments.repetitions:
+            if size == sizes[-1] and arguments.repetitions:
                 ratios = [
                     run(1) / run(arguments.workers)
                     for _ in range(arguments.repetitions)
@@ -222,9 +216,7 @@ def main() -> None:
                     "one worker",
                     ratios,
                 )
-            seconds, costs, made = prepare(
-                folder, arguments.workers, Path(name), arguments.megabytes
-            )
+            seconds, costs, made = prepare(folder, arguments.workers, Path(name))
             totals.append(seconds)
             step = max(costs, key=lambda step: costs[step]["peak_memory_mb"])
             print(

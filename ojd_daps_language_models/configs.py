@@ -568,7 +568,7 @@ class Shards(Section):
     """How the work on many adverts is divided among tasks."""
 
     megabytes: Annotated[float, Field(gt=0)] = Field(
-        256, description="of text in a shard; more where there would be over 95 shards"
+        64, description="of text in a shard; more where there would be over 95 shards"
     )
     bands_per_task: Count = Field(
         8, description="of signatures, that one task looks for near-duplicates in"

@@ -144,6 +144,13 @@ def test_shards_are_of_like_size_and_hold_each_row_once(folder):
     assert len(list_shards({"train": str(folder)}, 1e-6)) <= MOST_SHARDS + 1
 
 
+def test_the_last_shard_is_as_large_as_the_others(tmp_path):
+    for name in "abcd":
+        (tmp_path / f"{name}.csv").write_text("text\n" + "word " * 2000)
+    shards = list_shards({"train": str(tmp_path)}, 0.035)
+    assert [len(shard["files"]) for shard in shards] == [2, 2]
+
+
 def test_shards_that_were_not_prepared_alike_are_refused():
     found = [{"names": "en_core_web_sm"}, {"names": "not looked for"}]
     with pytest.raises(ValueError, match="have to be installed on all machines"):

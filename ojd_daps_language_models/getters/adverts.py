@@ -1,5 +1,6 @@
 """Job adverts, from wherever the user has them, as pandas tables chunk by chunk."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from ojd_daps_language_models.getters.records import (
@@ -90,7 +91,7 @@ def list_shards(paths: Mapping[str, str], megabytes: float) -> list[dict]:
 
     Args:
         paths: of the adverts of each part that was given.
-        megabytes: of text in a shard; a file that is not Parquet is not divided.
+        megabytes: of text in a shard, about; a file that is not Parquet is not divided.
 
     Returns:
         For each shard, in the order of rows, its `part` and its `files`, each as the
@@ -108,7 +109,8 @@ def list_shards(paths: Mapping[str, str], megabytes: float) -> list[dict]:
             groups = parquet_groups(file) if cut else [(None, size)]
             pieces += [(part, file, group, size) for group, size in groups]
     total = sum(size for *_, size in pieces)
-    most = max(megabytes * 1e6, total / MOST_SHARDS)
+    count = min(math.ceil(total / (megabytes * 1e6)), MOST_SHARDS)
+    most = total / max(count, 1) or 1
     shards, before = {}, 0
     for part, file, group, size in pieces:
         files = shards.setdefault((part, before // most), {})
