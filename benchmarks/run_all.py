@@ -28,7 +28,7 @@ SETS: dict[str, dict[str, list[str]]] = {
         "near_duplicates": ["--adverts", "8000", "--rounds", "2"],
         "memory": ["--sizes", "1000", "4000", "16000"],
         "preparing": ["--sizes", "4000", "16000", "--repetitions", "0"],
-        "mlm_training": ["--steps", "3", "--loss-steps", "30"],
+        "mlm_training": ["--steps", "6", "--loss-steps", "30"],
         "classification_training": ["--steps", "10", "--loss-steps", "20"],
         "ner_training": [
             *("--max-length", "128", "--steps", "4", "--repetitions", "2"),

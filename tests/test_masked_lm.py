@@ -19,6 +19,7 @@ from ojd_daps_language_models.preprocessing.packing import Tokens, pack
 from ojd_daps_language_models.training.fit import EpochOrder
 from ojd_daps_language_models.training.masked_lm import (
     MaskedBlocks,
+    SummedCrossEntropy,
     first_position,
     head_at,
     keeps_adverts_apart,
@@ -143,6 +144,27 @@ def test_scores_are_cross_entropy_and_rank():
     order = logits.argsort(1, descending=True)
     ranks = (order == batch["labels"][:, None]).nonzero()[:, 1]
     assert scores["ranks"].tolist() == ranks.tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", [7, 0])
+def test_the_loss_and_its_gradient_are_those_of_torch(dtype, count):
+    torch.manual_seed(0)
+    labels = torch.randint(120, (count,))
+    logits = (3 * torch.randn(count, 120)).to(dtype)
+    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    loss = SummedCrossEntropy.apply(ours, labels) / 5
+    expected = (
+        torch.nn.functional.cross_entropy(theirs.float(), labels, reduction="sum") / 5
+    )
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    with torch.no_grad():
+        unchanged = ours.clone()
+        torch.testing.assert_close(SummedCrossEntropy.apply(ours, labels) / 5, expected)
+        assert torch.equal(ours, unchanged)
 
 
 def test_training_hides_other_words_in_each_epoch_and_validation_the_same():

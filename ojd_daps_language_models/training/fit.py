@@ -25,6 +25,7 @@ from ojd_daps_language_models.progress import progress_bar
 from ojd_daps_language_models.training.attention import choose_attention
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.collective import count, rank, take_from_first
+from ojd_daps_language_models.training.memory import keeping_memory
 from ojd_daps_language_models.training.saving import train_with_checkpoints
 from ojd_daps_language_models.training.utilisation import Utilisation
 
@@ -170,6 +171,10 @@ class SharingTrainer(Trainer):
 
     loss_is_scaled_for_ga = False
     head_share = 0.0  # of tokens that reach the head, where it is large
+
+    def train(self, *args, **kwargs):
+        with keeping_memory():
+            return super().train(*args, **kwargs)
 
     def get_train_dataloader(self):
         if count() == 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import log_softmax
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from ojd_daps_language_models.preprocessing.packing import Blocks, positions_in_advert
@@ -228,6 +228,31 @@ class MaskedBlocks(torch.utils.data.Dataset):
         return Masked(np.concatenate(read), np.concatenate(words))
 
 
+class SummedCrossEntropy(torch.autograd.Function):
+    """Cross entropy that makes its gradient at once, where the logarithms were.
+
+    torch's own fills two more tensors of the size of the logits on the way back.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        logs = log_softmax(logits, dim=1, dtype=torch.float32)
+        right = labels[:, None]
+        loss = -logs.gather(1, right).sum()
+        if ctx.needs_input_grad[0]:
+            gradient = logs.exp_()
+            gradient.scatter_add_(
+                1, right, torch.full_like(right, -1, dtype=logs.dtype)
+            )
+            ctx.save_for_backward(gradient.to(logits.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx, of_loss: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient.mul_(of_loss), None
+
+
 class MaskedLMTrainer(SharingTrainer):
     """A Trainer whose loss, the mean over hidden tokens, needs no other logits."""
 
@@ -242,8 +267,7 @@ class MaskedLMTrainer(SharingTrainer):
         with head_at(self.accelerator.unwrap_model(model), inputs["places"]):
             logits = model(**model_inputs(inputs)).logits[0]
         labels = inputs["labels"]
-        loss = cross_entropy(logits.float(), labels, reduction="sum")
-        loss = loss / max(len(labels), 1)
+        loss = SummedCrossEntropy.apply(logits, labels) / max(len(labels), 1)
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset=None):
