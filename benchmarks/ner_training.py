@@ -99,7 +99,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as out:
             settings = training_settings(out, kind, steps, arguments.learning_rate)
             if kind == "ours":
-                set_dropout(model, 0.0)
+                set_dropout(model, 0.1)
                 model.get_input_embeddings().weight.requires_grad_(False)
                 trainer = SequenceTrainer(model, settings, count, train)
             else:
