@@ -618,7 +618,7 @@ def on_disk(home) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*.safetensors")}
 
 
-def interrupt(home, arguments, how, saved=None):
+def interrupt(home, arguments, how, saved=None, words=""):
     """Run a flow, and send a signal to it as soon as it has saved its training.
 
     Args:
@@ -626,6 +626,8 @@ def interrupt(home, arguments, how, saved=None):
         arguments: of the flow.
         how: SIGKILL is for the whole run, SIGTERM for the step that trains.
         saved: tells what was saved.
+        words: that the run is given time to say: a task may save before its lines,
+            which Metaflow passes on, are written.
 
     Returns:
         The run when it has ended: stdout, stderr, returncode.
@@ -635,7 +637,7 @@ def interrupt(home, arguments, how, saved=None):
     with said.open("w") as file:
         process = start_flow("mlm_flow", home, *arguments, said=file)
         try:
-            while not saved() - earlier:
+            while not (saved() - earlier and words in said.read_text()):
                 assert process.poll() is None, said.read_text()
                 time.sleep(0.02)
             if how == signal.SIGTERM:
@@ -678,7 +680,7 @@ def uninterrupted(home):
 def test_a_run_that_was_killed_twice_ends_as_if_nothing_had_been(home, uninterrupted):
     first = interrupt(home, begin(home), signal.SIGKILL)
     again = ["resume", "train", "--origin-run-id", run_id_of(first)]
-    second = interrupt(home, again, signal.SIGKILL)
+    second = interrupt(home, again, signal.SIGKILL, words="goes on from step")
     third = run_flow("mlm_flow", home, "resume", "--origin-run-id", run_id_of(second))
     steps = [
         int(re.search(r"training goes on from step (\d+) of", done.stdout)[1])
