@@ -17,21 +17,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the flow does
 import argparse
 import gzip
 import json
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from results import report
 from shapes import SHAPES, get_encoder
+from trainers import BATCH, Counted, Plain, alternate, train_timed, training_settings
 from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
-    PrinterCallback,
     Trainer,
-    TrainingArguments,
 )
 
 from ojd_daps_language_models.getters.storage import sample_path
@@ -46,26 +42,9 @@ from ojd_daps_language_models.training.classification import (
     load_classifier,
     score_sequences,
 )
-from ojd_daps_language_models.training.fit import has_bf16, set_dropout
+from ojd_daps_language_models.training.fit import set_dropout
 
 LABELS = ("no", "yes")
-BATCH = 16
-
-
-class Plain(torch.utils.data.Dataset):
-    """Sentences as the plain Trainer reads them, one by one."""
-
-    def __init__(self, sequences: Sequences):
-        self.rows = [
-            {name: values[0] for name, values in sequences.__getitems__([row]).items()}
-            for row in range(len(sequences))
-        ]
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, row):
-        return self.rows[row]
 
 
 def read(path: Path | None) -> tuple[list[str], np.ndarray]:
@@ -108,22 +87,17 @@ def main() -> None:
     def run(kind: str, steps: int, score: bool = False) -> tuple[float, float | None]:
         """Real tokens per second of training, and the loss on held-out sentences."""
         model, _ = load_classifier(folder, LABELS, 0)
-        count = Counted()
         with tempfile.TemporaryDirectory() as out:
             settings = training_settings(out, kind, steps, arguments.learning_rate)
             if kind == "ours":
                 set_dropout(model, 0.0)
                 model.get_input_embeddings().weight.requires_grad_(False)
-                trainer = SequenceTrainer(model, settings, count, train)
+                collate = Counted()
+                trainer = SequenceTrainer(model, settings, collate, train)
             else:
-                collator = DataCollatorWithPadding(tokenizer)
-                trainer = Trainer(
-                    model, settings, lambda rows: count(collator(rows)), plain
-                )
-            trainer.remove_callback(PrinterCallback)
-            start = time.perf_counter()
-            trainer.train()
-            speed = count.tokens / (time.perf_counter() - start)
+                collate = Counted(DataCollatorWithPadding(tokenizer))
+                trainer = Trainer(model, settings, collate, plain)
+            speed = train_timed(trainer, collate)
         loss = None
         if score:
             logits = torch.from_numpy(score_sequences(model, test, 64, "fp32"))
@@ -132,84 +106,25 @@ def main() -> None:
             ).item()
         return speed, loss
 
-    compare(run, arguments, train, len(test), "sentences", "a classifier of sentences")
-
-
-def training_settings(
-    out: str, kind: str, steps: int, learning_rate: float
-) -> TrainingArguments:
-    """What all three have in common, and bf16 for all but the first."""
-    return TrainingArguments(
-        output_dir=out,
-        max_steps=steps,
-        per_device_train_batch_size=BATCH,
-        learning_rate=learning_rate,
-        bf16="fp32" not in kind and has_bf16(),
-        use_cpu=not torch.cuda.is_available(),
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-    )
-
-
-def compare(
-    run, arguments, train: Sequences, held_out: int, unit: str, model: str
-) -> None:
-    """Alternate the three ways of training, and print speeds, ratios and losses.
-
-    Args:
-        run: from kind, steps and whether to score to tokens per second and loss.
-        arguments: with `repetitions`, `steps`, and `loss_steps`, None for an epoch.
-        train: that they are trained on.
-        held_out: number of what the loss is of.
-        unit: what these are called.
-        model: that is trained.
-    """
-    kinds = ["plain Trainer, fp32", "plain Trainer, bf16", "ours"]
-    for kind in kinds:
-        run(kind, 2)
-    speeds = {kind: [] for kind in kinds}
-    for _ in range(arguments.repetitions):
-        for kind in kinds:
-            speeds[kind].append(run(kind, arguments.steps)[0])
     steps = arguments.loss_steps or -(-len(train) // BATCH)
-    losses = {kind: run(kind, steps, score=True)[1] for kind in kinds}
-
-    lengths = train.inputs.lengths
-    print(
-        f"\n{len(train):,} {unit} of {lengths.mean():.1f} tokens (the longest "
-        f"{lengths.max()}), batches of {BATCH}, {torch.get_num_threads()} threads; "
-        f"loss on {held_out:,} others after {steps} steps"
+    print(describe(train, len(test), "sentences"))
+    alternate(
+        run,
+        "real tokens/s of training a classifier of sentences",
+        arguments.steps,
+        arguments.repetitions,
+        steps,
     )
-    report_speeds(f"real tokens/s of training {model}", speeds, losses, steps)
 
 
-def report_speeds(
-    what: str, speeds: dict[str, list[float]], losses: dict[str, float], steps: int
-) -> None:
-    """Report ours against all other kinds of training."""
-    for kind, others in speeds.items():
-        if kind != "ours":
-            ratios = [a / b for a, b in zip(speeds["ours"], others, strict=True)]
-            note = (
-                f"{statistics.median(speeds['ours']):,.0f} against "
-                f"{statistics.median(others):,.0f}; loss after {steps} steps "
-                f"{losses['ours']:.3f} against {losses[kind]:.3f}"
-            )
-            report(what, kind, ratios, note)
-
-
-class Counted:
-    """Counts the real tokens of batches that pass."""
-
-    def __init__(self):
-        self.tokens = 0
-
-    def __call__(self, batch):
-        self.tokens += int(batch["attention_mask"].sum())
-        return batch
+def describe(train: Sequences, held_out: int, unit: str) -> str:
+    """What is trained on, and what losses are of."""
+    lengths = train.inputs.lengths
+    return (
+        f"{len(train):,} {unit} of {lengths.mean():.1f} tokens (the longest "
+        f"{lengths.max()}), batches of {BATCH}, {torch.get_num_threads()} threads; "
+        f"losses on {held_out:,} others"
+    )
 
 
 def take(inputs: Inputs, rows: np.ndarray) -> Inputs:

@@ -17,23 +17,18 @@ import argparse
 import gzip
 import json
 import random
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from classification_training import report_speeds
 from results import state
 from shapes import SHAPES, get_encoder
+from trainers import Counted, alternate, train_timed, training_settings
 from transformers import (
     AutoTokenizer,
     DataCollatorForLanguageModeling,
-    PrinterCallback,
     Trainer,
-    TrainerCallback,
-    TrainingArguments,
 )
 
 from ojd_daps_language_models.getters.storage import sample_path
@@ -59,7 +54,7 @@ from ojd_daps_language_models.training.utilisation import (
 HELD_OUT = 64  # blocks
 
 
-class Plain(torch.utils.data.Dataset):
+class Ids(torch.utils.data.Dataset):
     """Blocks as the plain Trainer reads them."""
 
     def __init__(self, ids):
@@ -72,20 +67,9 @@ class Plain(torch.utils.data.Dataset):
         return {"input_ids": self.ids[row]}
 
 
-class Clock(TrainerCallback):
-    """Starts after the first step, which makes room for what all others use again."""
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == 1:
-            self._start = self._now()
-
-    def seconds(self) -> float:
-        return self._now() - self._start
-
-    def _now(self) -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
+def every_token(batch) -> int:
+    """Of blocks, which have no padding."""
+    return batch["input_ids"].numel()
 
 
 def main() -> None:
@@ -121,54 +105,35 @@ def main() -> None:
         """Tokens per second of training, and the loss on held-out blocks after it."""
         model, _ = load_masked_lm(folder, 0, lambda: counts)
         with tempfile.TemporaryDirectory() as out:
-            settings = TrainingArguments(
-                output_dir=out,
-                max_steps=steps,
-                per_device_train_batch_size=batch_size,
-                learning_rate=5e-4,
-                warmup_steps=0.1,
-                bf16="fp32" not in kind and has_bf16(),
-                use_cpu=not torch.cuda.is_available(),
-                save_strategy="no",
-                logging_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                remove_unused_columns=False,
-            )
+            settings = training_settings(out, kind, steps, 5e-4, batch_size)
+            settings.warmup_steps = 0.1
             if kind == "ours":
                 set_dropout(model, 0.0)
+                collate = Counted(real=every_token)
                 dataset = MaskedBlocks(train, vocabulary, 0.15, False, 0)
-                trainer = MaskedLMTrainer(model, settings, lambda batch: batch, dataset)
+                trainer = MaskedLMTrainer(model, settings, collate, dataset)
             else:
-                collator = DataCollatorForLanguageModeling(tokenizer)
-                trainer = Trainer(model, settings, collator, Plain(train_ids))
-            trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(clock := Clock())
-            trainer.train()
-            speed = (steps - 1) * batch_size * width / clock.seconds()
+                hide = DataCollatorForLanguageModeling(tokenizer)
+                collate = Counted(hide, every_token)
+                trainer = Trainer(model, settings, collate, Ids(train_ids))
+            speed = train_timed(trainer, collate)
         loss = None
         if score:
             scores = score_hidden_tokens(model, frozen, batch_size, bf16=False)
             loss = float(scores["losses"].mean())
         return speed, loss
 
-    kinds = ["plain Trainer, fp32", "plain Trainer, bf16", "ours"]
-    for kind in kinds:
-        run(kind, 1)
-    speeds = {kind: [] for kind in kinds}
-    for _ in range(arguments.repetitions):
-        for kind in kinds:
-            speeds[kind].append(run(kind, arguments.steps)[0])
-    threads = torch.get_num_threads()
-    losses = {kind: run(kind, arguments.loss_steps, score=True)[1] for kind in kinds}
-
-    print(f"\n{len(train)} blocks of {width} tokens, {threads} threads")
-    report_speeds(
-        "tokens/s of masked language modelling", speeds, losses, arguments.loss_steps
+    print(f"{len(train)} blocks of {width} tokens, {torch.get_num_threads()} threads")
+    speed = alternate(
+        run,
+        "tokens/s of masked language modelling",
+        arguments.steps,
+        arguments.repetitions,
+        arguments.loss_steps,
     )
     model, _ = load_masked_lm(folder, 0, lambda: counts)
     flop = flop_per_token(model, [width], 0.15)
-    achieved = statistics.median(speeds["ours"]) * flop / 1e9
+    achieved = speed * flop / 1e9
     dtype = torch.bfloat16 if has_bf16() else torch.float32
     on_gpu = torch.cuda.is_available()
     peak = matrix_ceiling(model.device, dtype, 8192 if on_gpu else 2048, 3) / 1e9

@@ -4,10 +4,10 @@
 
 Peers: transformers' Trainer at its defaults, as its token classification example uses
 it: random order, each batch padded to its longest, fp32; and the same with `bf16=True`.
-All get the same windows, tags, weights, head,
-batch size, learning rate and number of steps. Repetitions alternate, and each ratio is
-taken within one. The loss on held-out texts after as many steps is
-shown beside the speed: a faster way that learns less is no gain.
+All get the same windows, tags, weights, head, batch size, learning rate and number of
+steps. Repetitions alternate, and each ratio is taken within one. The loss on held-out
+texts after as many steps is shown beside the speed: a faster way that learns less is no
+gain.
 """
 
 import os
@@ -16,16 +16,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the flow does
 
 import argparse
 import tempfile
-import time
 
 import numpy as np
 import torch
-from classification_training import Counted, Plain, compare, training_settings
+from classification_training import describe
 from shapes import SHAPES, get_encoder
+from trainers import BATCH, Counted, Plain, alternate, train_timed, training_settings
 from transformers import (
     AutoTokenizer,
     DataCollatorForTokenClassification,
-    PrinterCallback,
     Trainer,
 )
 
@@ -95,24 +94,28 @@ def main() -> None:
     def run(kind: str, steps: int, score: bool = False) -> tuple[float, float | None]:
         """Real tokens per second of training, and the loss on held-out texts."""
         model, _ = load_tagger(folder, labels, 0)
-        count = Counted()
         with tempfile.TemporaryDirectory() as out:
             settings = training_settings(out, kind, steps, arguments.learning_rate)
             if kind == "ours":
                 set_dropout(model, 0.1)
                 model.get_input_embeddings().weight.requires_grad_(False)
-                trainer = SequenceTrainer(model, settings, count, train)
+                collate = Counted()
+                trainer = SequenceTrainer(model, settings, collate, train)
             else:
-                trainer = Trainer(
-                    model, settings, lambda rows: count(collator(rows)), plain
-                )
-            trainer.remove_callback(PrinterCallback)
-            start = time.perf_counter()
-            trainer.train()
-            speed = count.tokens / (time.perf_counter() - start)
+                collate = Counted(collator)
+                trainer = Trainer(model, settings, collate, plain)
+            speed = train_timed(trainer, collate)
         return speed, held_out_loss(model, test) if score else None
 
-    compare(run, arguments, train, len(test), "windows", "a tagger of words")
+    steps = arguments.loss_steps or -(-len(train) // BATCH)
+    print(describe(train, len(test), "windows"))
+    alternate(
+        run,
+        "real tokens/s of training a tagger of words",
+        arguments.steps,
+        arguments.repetitions,
+        steps,
+    )
 
 
 def held_out_loss(model, windows: TaggedWindows) -> float:

@@ -28,14 +28,14 @@ SETS: dict[str, dict[str, list[str]]] = {
         "near_duplicates": ["--adverts", "8000", "--rounds", "2"],
         "memory": ["--sizes", "1000", "4000", "16000"],
         "preparing": ["--sizes", "4000", "16000", "--repetitions", "0"],
-        "mlm_training": ["--steps", "6", "--loss-steps", "30"],
+        "mlm_training": ["--steps", "6", "--loss-steps", "20"],
         "classification_training": ["--steps", "10", "--loss-steps", "20"],
         "ner_training": [
-            *("--max-length", "128", "--steps", "4", "--repetitions", "2"),
+            *("--max-length", "128", "--steps", "5", "--repetitions", "2"),
             *("--loss-steps", "12"),
         ],
         "skill_similarity": ["--steps", "15"],
-        "training_parts": ["--steps", "3", "--repetitions", "2"],
+        "training_parts": ["--steps", "4", "--repetitions", "2"],
         "checkpoints": ["--kills", "0", "--repetitions", "1"],
         "run_overhead": [],
     },
@@ -79,10 +79,12 @@ def run(name: str, options: list[str]) -> list[str]:
         rows = Path(folder, "rows")
         rows.touch()
         print(f"== {name}.py {' '.join(options)}", flush=True)
+        start = time.monotonic()
         done = subprocess.run(
             [sys.executable, HERE / f"{name}.py", *options],
             env=os.environ | {FILE: str(rows)},
         )
+        print(f"{time.monotonic() - start:.0f} s", flush=True)
         found = [json.loads(line) for line in rows.read_text().splitlines()]
     if done.returncode:
         print(f"{name}.py failed, see above; the others go on", file=sys.stderr)

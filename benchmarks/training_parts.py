@@ -18,18 +18,18 @@ import json
 import random
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from classification_training import LABELS, Counted, read, take, training_settings
+from classification_training import LABELS, read, take
 from results import report
 from shapes import SHAPES, get_encoder
 from torch.utils.data import RandomSampler
-from transformers import AutoTokenizer, PrinterCallback, TrainingArguments
+from trainers import Counted, train_timed, training_settings
+from transformers import AutoTokenizer, TrainingArguments
 
 from ojd_daps_language_models.getters.storage import sample_path
 from ojd_daps_language_models.preprocessing.packing import (
@@ -97,14 +97,6 @@ class AnyOrder(SequenceTrainer):
         return RandomSampler(train_dataset or self.train_dataset)
 
 
-class CountedBlocks(Counted):
-    """Counts the tokens of blocks, each of which belongs to an advert."""
-
-    def __call__(self, batch):
-        self.tokens += int((batch["adverts"] >= 0).sum())
-        return batch
-
-
 def settings(
     out: str, without: str | None, steps: int, learning_rate: float
 ) -> TrainingArguments:
@@ -114,14 +106,11 @@ def settings(
     return found
 
 
-def speed_of(trainer, count: Counted, without: str | None) -> float:
+def speed_of(trainer, collate: Counted, without: str | None) -> float:
     """Train; real tokens per second."""
-    trainer.remove_callback(PrinterCallback)
     given_back = patch.object(fit, "keeping_memory", nullcontext)
     with given_back if without == "memory" else nullcontext():
-        start = time.perf_counter()
-        trainer.train()
-        return count.tokens / (time.perf_counter() - start)
+        return train_timed(trainer, collate)
 
 
 def mlm(encoder: str) -> Run:
@@ -147,10 +136,10 @@ def mlm(encoder: str) -> Run:
         blocks = pack(train, WIDTH, 0, separate=apart)
         dataset = MaskedBlocks(blocks, *hidden, None if apart else 0)
         kind = EveryPosition if without == "head" else MaskedLMTrainer
-        count = CountedBlocks()
+        collate = Counted(real=lambda batch: (batch["adverts"] >= 0).sum())
         with tempfile.TemporaryDirectory() as out:
             asked = settings(out, without, steps, 5e-4)
-            speed = speed_of(kind(model, asked, count, dataset), count, without)
+            speed = speed_of(kind(model, asked, collate, dataset), collate, without)
         scores = score_hidden_tokens(model, frozen, 16, bf16=False)
         return speed, float(scores["losses"].mean())
 
@@ -177,10 +166,10 @@ def classifier(encoder: str) -> Run:
         if without != "frozen":
             model.get_input_embeddings().weight.requires_grad_(False)
         kind = AnyOrder if without == "grouping" else SequenceTrainer
-        count = Counted()
+        collate = Counted()
         with tempfile.TemporaryDirectory() as out:
             asked = settings(out, without, steps, 5e-5)
-            speed = speed_of(kind(model, asked, count, train), count, without)
+            speed = speed_of(kind(model, asked, collate, train), collate, without)
         logits = torch.from_numpy(score_sequences(model, test, 64, "fp32"))
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(test.labels))
         return speed, loss.item()
