@@ -25,6 +25,7 @@ from ojd_daps_language_models import PROJECT_DIR
 
 FILES = 16
 READ_PAIRS = 1_000_000
+BATCH = 64
 # The more adverts a generator invents, the more sentences it repeats.
 CONFIG = "split: {max_verbatim_overlap: 1, max_near_overlap: 1}"
 READ_COSTS = """
@@ -122,7 +123,7 @@ def read_for_mlm(folder: Path) -> dict:
 
 def read_for_nsp(folder: Path) -> dict:
     """Pair the sentences of prepared adverts, tokenize them into a file, and read pairs
-    in random order."""
+    in the order of a training."""
     import numpy as np
 
     from ojd_daps_language_models.advert_data import advert_table, sentences_of
@@ -137,7 +138,10 @@ def read_for_nsp(folder: Path) -> dict:
     )
     from ojd_daps_language_models.stores import Folder
     from ojd_daps_language_models.tasks import nsp
-    from ojd_daps_language_models.training.classification import JoinedSequences
+    from ojd_daps_language_models.training.classification import (
+        JoinedSequences,
+        TwinSampler,
+    )
 
     prepared, config = find_prepared(str(folder)), NSPConfig()
     checkpoint, store = get_checkpoint("embedded"), Folder(folder / "tokens")
@@ -148,21 +152,31 @@ def read_for_nsp(folder: Path) -> dict:
     files, *_ = nsp.tokenize(sentences, pairs, checkpoint, config, store)
     seconds = time.perf_counter() - start
     with open_tokens(files, store) as tokens:
-        training = pairs[pairs["part"] == "train"]
-        made = JoinedSequences(
-            join_pairs(
-                read_tokens(tokens["sentences"]),
-                training,
-                checkpoint,
-                config.training.max_length,
-            ),
-            training["label"].to_numpy(),
+        training = pairs.loc[pairs["part"] == "train", ["first", "second", "label"]]
+        labels = training["label"].to_numpy()
+        twins = np.roll(np.arange(len(training), dtype=np.int32), len(training) // 2)
+        joined = join_pairs(
+            read_tokens(tokens["sentences"]),
+            training,
             checkpoint,
+            config.training.max_length,
         )
-        order = np.random.default_rng(0).permutation(len(made))[:READ_PAIRS]
-        for batch in range(0, len(order), 64):
-            made.__getitems__(order[batch : batch + 64])
+        del training  # as where the flow's training has put them together
+        made = JoinedSequences(joined, labels, checkpoint, twins)
+        order = islice(TwinSampler(made.inputs.lengths, twins, BATCH), READ_PAIRS)
+        while batch := list(islice(order, BATCH)):
+            made.__getitems__(batch)
     return {"adverts": len(sentences), "made": len(pairs), "seconds": seconds}
+
+
+def repeat(folder: Path, copies: int) -> None:
+    """Let prepared adverts be read as if there were so many times as many."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"] *= copies
+    for part in manifest["report"]["parts"].values():
+        part["adverts"] *= copies
+    path.write_text(json.dumps(manifest))
 
 
 READ = {"mlm": (read_for_mlm, "tokens"), "nsp": (read_for_nsp, "pairs")}
@@ -183,6 +197,7 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=1, help="of one worker")
+    parser.add_argument("--copies", type=int, default=1, help="of all, to be read")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--task", choices=READ, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -227,6 +242,7 @@ def main() -> None:
                 ),
                 flush=True,
             )
+            repeat(made, arguments.copies)
             for task, (_, unit) in READ.items():
                 found = read_apart(made, task)
                 reading[task].append(found)

@@ -27,9 +27,9 @@ SETS: dict[str, dict[str, list[str]]] = {
         "tokenizing": [],
         "near_duplicates": ["--adverts", "8000", "--rounds", "2"],
         "memory": ["--sizes", "1000", "4000", "16000"],
-        "preparing": ["--sizes", "4000", "16000", "--repetitions", "0"],
-        "mlm_training": ["--steps", "6", "--loss-steps", "20"],
-        "classification_training": ["--steps", "10", "--loss-steps", "20"],
+        "preparing": ["--sizes", "2000", "10000", "--repetitions", "0"],
+        "mlm_training": ["--steps", "6", "--loss-steps", "16"],
+        "classification_training": ["--steps", "10", "--loss-steps", "16"],
         "ner_training": [
             *("--max-length", "128", "--steps", "5", "--repetitions", "2"),
             *("--loss-steps", "12"),

@@ -107,8 +107,6 @@ def alternate(
     Returns:
         Tokens per second of ours.
     """
-    for kind in KINDS:
-        run(kind, 2)
     speeds = {kind: [] for kind in KINDS}
     for _ in range(repetitions):
         for kind in KINDS:

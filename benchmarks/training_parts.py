@@ -182,7 +182,6 @@ def compare(
 ) -> None:
     """Report what each part is worth."""
     for part, name in parts.items():
-        run(part, 1)
         found = [(run(None, steps), run(part, steps)) for _ in range(repetitions)]
         ours, others = zip(*found, strict=True)
         speeds, losses = zip(*ours, strict=True)

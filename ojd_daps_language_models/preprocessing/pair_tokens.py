@@ -16,6 +16,8 @@ from ojd_daps_language_models.preprocessing.packing import (
     load_tokenizer,
 )
 
+_AT_ONCE = 2**20  # pairs whose lengths are reckoned
+
 
 class PairTemplate(NamedTuple):
     """What a tokenizer puts around the two sentences of a pair.
@@ -63,22 +65,27 @@ class SentencePairs:
         max_length: int,
     ):
         self._ids = sentences.ids
-        ends = np.cumsum(sentences.lengths, dtype=np.int64)
-        self._starts = ends - sentences.lengths
+        starts = np.cumsum(sentences.lengths, dtype=np.int64)
+        starts -= sentences.lengths
+        self._starts = starts.astype(np.min_scalar_type(starts.max(initial=0)))
         self._of = np.stack([first, second])
         special = [np.array(ids, np.int64) for ids in template[:3]]
         self._before, self._between, self._after = special
-        whole = sentences.lengths[self._of]
         added = sum(map(len, special))
-        self._kept = np.stack(cut_longer(*whole, max_length - added))
-        lengths = self._kept.sum(axis=0, dtype=np.int32) + added
-        first_lengths = self._kept[0] + len(self._before) + len(self._between)
-        self.inputs = Inputs(
-            self._ids,
-            lengths,
-            first_lengths if template.tells_apart else lengths,
-            (self._kept < whole).any(axis=0),
-        )
+        of_first = len(self._before) + len(self._between)
+        count, small = len(first), np.min_scalar_type(max_length)
+        self._kept, first_lengths = np.empty((2, count), small), np.empty(count, small)
+        lengths, truncated = np.empty(count, np.int32), np.empty(count, bool)
+        for start in range(0, count, _AT_ONCE):
+            rows = slice(start, start + _AT_ONCE)
+            whole = sentences.lengths[self._of[:, rows]]
+            kept = np.stack(cut_longer(*whole, max_length - added))
+            self._kept[:, rows], truncated[rows] = kept, (kept < whole).any(axis=0)
+            lengths[rows] = kept.sum(axis=0) + added
+            first_lengths[rows] = kept[0] + of_first
+        if not template.tells_apart:
+            first_lengths = lengths
+        self.inputs = Inputs(self._ids, lengths, first_lengths, truncated)
 
     def tokens(self, pairs: Sequence[int]) -> np.ndarray:
         """Tokens of some pairs, one after the other."""
@@ -89,10 +96,10 @@ class SentencePairs:
         return [self._of, self._before, self._between, self._after]
 
     def _pieces(self, pair: int) -> tuple[np.ndarray, ...]:
-        starts = self._starts[self._of[:, pair]]
+        starts, kept = self._starts[self._of[:, pair]], self._kept[:, pair]
         first, second = (
-            self._ids[start : start + kept]
-            for start, kept in zip(starts, self._kept[:, pair], strict=True)
+            self._ids[start : start + count]
+            for start, count in zip(starts.tolist(), kept.tolist(), strict=True)
         )
         return self._before, first, self._between, second, self._after
 

@@ -53,7 +53,8 @@ def tokenize(
     tokens, lengths, truncated = {"sentences": found}, {}, {}
     counted = Tokens(np.empty(0, np.uint8), found["lengths"])
     for part in PARTS:
-        mine, length = pairs[pairs["part"] == part], config.training.max_length
+        mine = pairs.loc[pairs["part"] == part, ["first", "second"]]
+        length = config.training.max_length
         inputs = join_pairs(counted, mine, checkpoint, length).inputs
         lengths[part] = inputs.lengths
         truncated[part] = int(inputs.truncated.sum())
@@ -287,9 +288,9 @@ def _sequences(
 ):
     from ojd_daps_language_models.training.classification import JoinedSequences
 
-    mine = pairs[pairs["part"] == part]
+    mine = pairs.loc[pairs["part"] == part, ["first", "second", "label"]]
     sentences = read_tokens(tokens["sentences"])
     joined = join_pairs(sentences, mine, checkpoint, config.training.max_length)
     # Positives come first, then the negatives with the same first sentences.
-    twins = np.roll(np.arange(len(mine)), len(mine) // 2)
+    twins = np.roll(np.arange(len(mine), dtype=np.int32), len(mine) // 2)
     return JoinedSequences(joined, mine["label"].to_numpy(), checkpoint, twins)

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -116,11 +117,10 @@ class Sequences(torch.utils.data.Dataset):
     ):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
         self.inputs = inputs
-        self.labels = labels.astype(np.int64)
+        self.labels = labels
         self.twins = twins
         self._padding = tokenizer.pad_token_id
         self._types = "token_type_ids" in tokenizer.model_input_names
-        self._starts = np.cumsum(inputs.lengths) - inputs.lengths
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -138,34 +138,40 @@ class Sequences(torch.utils.data.Dataset):
         """A whole batch at once, each tensor of shape (batch, longest), but for
         `labels` of shape (batch,)."""
         rows = np.asarray(rows)
-        places, real = self._places(rows)
-        columns = np.arange(real.shape[1])
+        real = self._real(rows)
         ids = np.full(real.shape, self._padding, np.int64)
-        ids[real] = self._tokens(rows, places[real])
+        ids[real] = self._tokens(rows, real)
         batch = {
             "input_ids": ids,
             "attention_mask": real.astype(np.int64),
-            "labels": self.labels[rows],
+            "labels": self.labels[rows].astype(np.int64),
         }
         if self._types:
+            columns = np.arange(real.shape[1])
             second = columns >= self.inputs.first_lengths[rows][:, None]
             batch["token_type_ids"] = (real & second).astype(np.int64)
         return {name: torch.as_tensor(values) for name, values in batch.items()}
 
-    def _tokens(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Tokens of a batch, one row after the other, which stand in these places."""
-        return self.inputs.ids[places]
-
-    def _places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the tokens of a batch stand, and which are real, (batch, longest)."""
+    def _real(self, rows: np.ndarray) -> np.ndarray:
+        """Which tokens of a batch are no padding, (batch, longest)."""
         lengths = self.inputs.lengths[rows][:, None]
-        columns = np.arange(lengths.max())
-        real = columns < lengths
-        return np.where(real, self._starts[rows][:, None] + columns, 0), real
+        return np.arange(lengths.max()) < lengths
+
+    def _tokens(self, rows: np.ndarray, real: np.ndarray) -> np.ndarray:
+        """Tokens of a batch, one row after the other."""
+        return self.inputs.ids[self._places(rows, real)]
+
+    def _places(self, rows: np.ndarray, real: np.ndarray) -> np.ndarray:
+        """Where the tokens of a batch stand, one row after the other."""
+        return (self._starts[rows][:, None] + np.arange(real.shape[1]))[real]
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        return np.cumsum(self.inputs.lengths) - self.inputs.lengths
 
     def subset(self, rows: np.ndarray) -> torch.utils.data.Subset:
         """Some of them, in the order given."""
-        return torch.utils.data.Subset(self, rows.tolist())
+        return torch.utils.data.Subset(self, rows)
 
 
 class JoinedSequences(Sequences):
@@ -189,7 +195,7 @@ class JoinedSequences(Sequences):
     def arrays(self) -> list[np.ndarray]:
         return [*super().arrays(), *self._pairs.arrays()]
 
-    def _tokens(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+    def _tokens(self, rows: np.ndarray, real: np.ndarray) -> np.ndarray:
         return self._pairs.tokens(rows)
 
 
@@ -202,15 +208,15 @@ class TwinSampler(torch.utils.data.Sampler):
     Apart, a small encoder learns far less from some thousand pairs.
 
     Args:
-        lengths: tokens of each, shape (inputs,).
+        lengths: tokens of each, int32, shape (inputs,).
         twins: number of each one's twin, shape (inputs,).
         batch_size: of an optimiser step.
     """
 
-    def __init__(self, lengths: Sequence[int], twins: np.ndarray, batch_size: int):
-        self._first = np.flatnonzero(np.arange(len(twins)) < twins)
+    def __init__(self, lengths: np.ndarray, twins: np.ndarray, batch_size: int):
+        own = np.arange(len(twins), dtype=np.int32)
+        self._first = own[own < twins]
         self._second = twins[self._first]
-        lengths = np.asarray(lengths)
         self._lengths = np.maximum(lengths[self._first], lengths[self._second])
         self._per_batch = max(batch_size // 2, 1)
 
@@ -219,23 +225,17 @@ class TwinSampler(torch.utils.data.Sampler):
 
     def __iter__(self) -> Iterator[int]:
         # torch's generator: see `EpochOrder`
-        order = torch.randperm(len(self._first)).numpy()
+        order = torch.randperm(len(self._first)).numpy().astype(np.int32)
         stretch = self._per_batch * BATCHES_SORTED
-        batches = [
-            batch
-            for start in range(0, len(order), stretch)
-            for batch in self._batches(order[start : start + stretch])
-        ]
-        for number in torch.randperm(len(batches)).tolist():
-            places = batches[number]
+        for start in range(0, len(order), stretch):
+            own = order[start : start + stretch]
+            by_length = np.argsort(-self._lengths[own], kind="stable")
+            order[start : start + stretch] = own[by_length]
+        for batch in torch.randperm(-(-len(order) // self._per_batch)).numpy():
+            first = batch * self._per_batch
+            places = order[first : first + self._per_batch]
             twins = np.column_stack([self._first[places], self._second[places]])
             yield from twins.ravel().tolist()
-
-    def _batches(self, stretch: np.ndarray) -> list[np.ndarray]:
-        by_length = stretch[np.argsort(-self._lengths[stretch], kind="stable")]
-        return np.split(
-            by_length, range(self._per_batch, len(by_length), self._per_batch)
-        )
 
 
 class SequenceTrainer(SharingTrainer):
@@ -279,10 +279,11 @@ class SequenceTrainer(SharingTrainer):
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset or self.train_dataset
-        sampler = group_by_length(self.args, dataset.lengths())
-        if dataset.twins is not None:
+        if dataset.twins is None:
+            sampler = group_by_length(self.args, dataset.lengths())
+        else:
             size = size_of_step(self.args)
-            sampler = TwinSampler(dataset.lengths(), dataset.twins, size)
+            sampler = TwinSampler(dataset.inputs.lengths, dataset.twins, size)
         return EpochOrder(sampler, self.args.seed)
 
 

@@ -151,9 +151,10 @@ class TaggedWindows(Sequences):
     def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         """A whole batch at once, each tensor of shape (batch, longest), but for
         `labels` of shape (batch, longest, heads)."""
-        batch = super().__getitems__(rows)
-        places, real = self._places(np.asarray(rows))
-        tags = np.where(real[..., None], self._tags[places], NOT_SCORED)
+        batch, rows = super().__getitems__(rows), np.asarray(rows)
+        real = self._real(rows)
+        tags = np.full((*real.shape, self._tags.shape[1]), NOT_SCORED)
+        tags[real] = self._tags[self._places(rows, real)]
         return batch | {"labels": torch.as_tensor(tags)}
 
 
