@@ -23,7 +23,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from shapes import SHAPES, get_encoder
-from trainers import BATCH, Counted, Plain, alternate, train_timed, training_settings
+from trainers import (
+    BATCH,
+    Counted,
+    Plain,
+    alternate,
+    describe,
+    train_timed,
+    training_settings,
+)
 from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -109,21 +117,7 @@ def main() -> None:
     steps = arguments.loss_steps or -(-len(train) // BATCH)
     print(describe(train, len(test), "sentences"))
     alternate(
-        run,
-        "real tokens/s of training a classifier of sentences",
-        arguments.steps,
-        arguments.repetitions,
-        steps,
-    )
-
-
-def describe(train: Sequences, held_out: int, unit: str) -> str:
-    """What is trained on, and what losses are of."""
-    lengths = train.inputs.lengths
-    return (
-        f"{len(train):,} {unit} of {lengths.mean():.1f} tokens (the longest "
-        f"{lengths.max()}), batches of {BATCH}, {torch.get_num_threads()} threads; "
-        f"losses on {held_out:,} others"
+        run, "real tokens/s of training a classifier of sentences", arguments, steps
     )
 
 

@@ -124,13 +124,8 @@ def main() -> None:
         return speed, loss
 
     print(f"{len(train)} blocks of {width} tokens, {torch.get_num_threads()} threads")
-    speed = alternate(
-        run,
-        "tokens/s of masked language modelling",
-        arguments.steps,
-        arguments.repetitions,
-        arguments.loss_steps,
-    )
+    what = "tokens/s of masked language modelling"
+    speed = alternate(run, what, arguments, arguments.loss_steps)
     model, _ = load_masked_lm(folder, 0, lambda: counts)
     flop = flop_per_token(model, [width], 0.15)
     achieved = speed * flop / 1e9

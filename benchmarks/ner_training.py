@@ -19,9 +19,16 @@ import tempfile
 
 import numpy as np
 import torch
-from classification_training import describe
 from shapes import SHAPES, get_encoder
-from trainers import BATCH, Counted, Plain, alternate, train_timed, training_settings
+from trainers import (
+    BATCH,
+    Counted,
+    Plain,
+    alternate,
+    describe,
+    train_timed,
+    training_settings,
+)
 from transformers import (
     AutoTokenizer,
     DataCollatorForTokenClassification,
@@ -109,13 +116,7 @@ def main() -> None:
 
     steps = arguments.loss_steps or -(-len(train) // BATCH)
     print(describe(train, len(test), "windows"))
-    alternate(
-        run,
-        "real tokens/s of training a tagger of words",
-        arguments.steps,
-        arguments.repetitions,
-        steps,
-    )
+    alternate(run, "real tokens/s of training a tagger of words", arguments, steps)
 
 
 def held_out_loss(model, windows: TaggedWindows) -> float:

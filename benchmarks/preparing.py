@@ -161,7 +161,7 @@ def read_for_nsp(folder: Path) -> dict:
             checkpoint,
             config.training.max_length,
         )
-        del training  # as where the flow's training has put them together
+        del training  # a flow's training does not keep it either
         made = JoinedSequences(joined, labels, checkpoint, twins)
         order = islice(TwinSampler(made.inputs.lengths, twins, BATCH), READ_PAIRS)
         while batch := list(islice(order, BATCH)):

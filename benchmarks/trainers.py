@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from argparse import Namespace
 from collections.abc import Callable
 
 import torch
@@ -95,22 +96,31 @@ def train_timed(trainer: Trainer, counted: Counted) -> float:
     return sum(counted.tokens[1 : trainer.state.global_step]) / clock.seconds()
 
 
-def alternate(
-    run: Run, what: str, steps: int, repetitions: int, loss_steps: int
-) -> float:
+def describe(train: Sequences, held_out: int, unit: str) -> str:
+    """What is trained on, and what losses are of."""
+    lengths = train.inputs.lengths
+    return (
+        f"{len(train):,} {unit} of {lengths.mean():.1f} tokens (the longest "
+        f"{lengths.max()}), batches of {BATCH}, {torch.get_num_threads()} threads; "
+        f"losses on {held_out:,} others"
+    )
+
+
+def alternate(run: Run, what: str, arguments: Namespace, loss_steps: int) -> float:
     """Train in the three ways by turns, and report ours against the others.
 
     Args:
         what: is measured, in which unit.
+        arguments: with `steps`, 2 at least, and `repetitions`.
         loss_steps: after which the losses are taken.
 
     Returns:
         Tokens per second of ours.
     """
     speeds = {kind: [] for kind in KINDS}
-    for _ in range(repetitions):
+    for _ in range(arguments.repetitions):
         for kind in KINDS:
-            speeds[kind].append(run(kind, steps)[0])
+            speeds[kind].append(run(kind, arguments.steps)[0])
     losses = {kind: run(kind, loss_steps, score=True)[1] for kind in KINDS}
     ours = statistics.median(speeds["ours"])
     for kind in KINDS[:-1]:
