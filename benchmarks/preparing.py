@@ -1,5 +1,5 @@
-"""Prepare adverts shard by shard, and read them for a training: peak memory of any
-process, and how time grows.
+"""Prepare adverts shard by shard, and train on them for some steps: peak memory of any
+process, and how time grows until the training.
 
     python benchmarks/preparing.py [--sizes 10000 40000 160000] [--workers 2]
 
@@ -15,8 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from unittest import mock
 
 from memory import exponent
 from results import report, state
@@ -24,7 +27,8 @@ from results import report, state
 from ojd_daps_language_models import PROJECT_DIR
 
 FILES = 16
-READ_PAIRS = 1_000_000
+STEPS = 20  # of a training
+MOST_READ = 1_000_000  # blocks or pairs
 BATCH = 64
 # The more adverts a generator invents, the more sentences it repeats.
 CONFIG = "split: {max_verbatim_overlap: 1, max_near_overlap: 1}"
@@ -82,91 +86,99 @@ def prepare(data: Path, workers: int, home: Path) -> tuple[dict, dict, Path]:
 
 
 def read_apart(folder: Path, task: str) -> dict:
-    """What `READ` says of a task, measured in a process of its own."""
+    """What `read` says of a task, and its peak, in a process of its own."""
     command = [sys.executable, __file__, "--read", str(folder), "--task", task]
-    worked = of_children()
-    found = json.loads(subprocess.check_output(command).splitlines()[-1])
-    return found | {"core": of_children() - worked}
+    return json.loads(subprocess.check_output(command).splitlines()[-1])
 
 
-def read_for_mlm(folder: Path) -> dict:
-    """Tokenize prepared adverts into files, and read blocks of them in random order."""
-    import numpy as np
-
-    from ojd_daps_language_models.advert_data import texts_by_part
+def read(folder: Path, task: str) -> dict:
+    """Make of prepared adverts what a training reads, which is timed, and begin it."""
     from ojd_daps_language_models.getters.checkpoints import get_checkpoint
     from ojd_daps_language_models.getters.prepared import find_prepared
-    from ojd_daps_language_models.preprocessing.packing import pack
-    from ojd_daps_language_models.preprocessing.token_files import (
-        open_tokens,
-        read_tokens,
-    )
+    from ojd_daps_language_models.preprocessing.token_files import open_tokens
     from ojd_daps_language_models.stores import Folder
+
+    prepared, checkpoint = find_prepared(str(folder)), get_checkpoint("embedded")
+    store = Folder(folder / "tokens")
+    start, worked = time.perf_counter(), time.process_time()
+    files, train, found = MAKE[task][0](prepared, checkpoint, store)
+    found |= {
+        "wall": time.perf_counter() - start,
+        "core": time.process_time() - worked,
+    }
+    with open_tokens(files, store) as tokens:
+        begin(train, tokens)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return found | {"peak_mb": peak}
+
+
+def shipped(task: str, kind: type):
+    """The configuration for the sample, which a laptop can train by."""
+    from ojd_daps_language_models.configs import parse_config
+
+    return parse_config((PROJECT_DIR / f"configs/{task}.yaml").read_text(), kind)
+
+
+def make_for_mlm(prepared, checkpoint: Path, store) -> tuple[dict, Callable, dict]:
+    """Tokenize the adverts into files."""
+    from ojd_daps_language_models.advert_data import texts_by_part
+    from ojd_daps_language_models.configs import MLMConfig
     from ojd_daps_language_models.tasks import mlm
 
-    texts = texts_by_part(find_prepared(str(folder)))
-    store = Folder(folder / "tokens")
-    start = time.perf_counter()
-    files = mlm.tokenize(texts, get_checkpoint("embedded"), store)
-    seconds = time.perf_counter() - start
-    with open_tokens(files, store) as tokens:
-        blocks = pack(read_tokens(tokens["train"]), 128, 0)
-        order = np.random.default_rng(0).permutation(len(blocks))
-        for batch in range(0, len(blocks), 1024):
-            blocks[order[batch : batch + 1024]]
-    return {
-        "adverts": sum(map(len, texts.values())),
-        "made": sum(int(part["lengths"].sum()) for part in files.values()),
-        "seconds": seconds,
-    }
+    config = MLMConfig(training=shipped("mlm", MLMConfig).training)
+    texts = texts_by_part(prepared)
+    files = mlm.tokenize(texts, checkpoint, store)
+    made = sum(int(part["lengths"].sum()) for part in files.values())
+
+    def train(tokens: dict) -> None:
+        mlm.train(tokens, checkpoint, config, 1, 0)
+
+    return files, train, {"adverts": sum(map(len, texts.values())), "made": made}
 
 
-def read_for_nsp(folder: Path) -> dict:
-    """Pair the sentences of prepared adverts, tokenize them into a file, and read pairs
-    in the order of a training."""
-    import numpy as np
-
+def make_for_nsp(prepared, checkpoint: Path, store) -> tuple[dict, Callable, dict]:
+    """Pair the sentences of the adverts, and tokenize these into a file."""
     from ojd_daps_language_models.advert_data import advert_table, sentences_of
     from ojd_daps_language_models.configs import NSPConfig
-    from ojd_daps_language_models.getters.checkpoints import get_checkpoint
-    from ojd_daps_language_models.getters.prepared import find_prepared
-    from ojd_daps_language_models.preprocessing.pair_tokens import join_pairs
     from ojd_daps_language_models.preprocessing.pairs import make_pairs
-    from ojd_daps_language_models.preprocessing.token_files import (
-        open_tokens,
-        read_tokens,
-    )
-    from ojd_daps_language_models.stores import Folder
     from ojd_daps_language_models.tasks import nsp
-    from ojd_daps_language_models.training.classification import (
-        JoinedSequences,
-        TwinSampler,
-    )
 
-    prepared, config = find_prepared(str(folder)), NSPConfig()
-    checkpoint, store = get_checkpoint("embedded"), Folder(folder / "tokens")
-    start = time.perf_counter()
+    config = NSPConfig(training=shipped("nsp", NSPConfig).training)  # and all pairs
     sentences, pairs, _ = make_pairs(
         advert_table(prepared), config.pairs, sentences_of(prepared)
     )
     files, *_ = nsp.tokenize(sentences, pairs, checkpoint, config, store)
-    seconds = time.perf_counter() - start
-    with open_tokens(files, store) as tokens:
-        training = pairs.loc[pairs["part"] == "train", ["first", "second", "label"]]
-        labels = training["label"].to_numpy()
-        twins = np.roll(np.arange(len(training), dtype=np.int32), len(training) // 2)
-        joined = join_pairs(
-            read_tokens(tokens["sentences"]),
-            training,
-            checkpoint,
-            config.training.max_length,
-        )
-        del training  # a flow's training does not keep it either
-        made = JoinedSequences(joined, labels, checkpoint, twins)
-        order = islice(TwinSampler(made.inputs.lengths, twins, BATCH), READ_PAIRS)
-        while batch := list(islice(order, BATCH)):
-            made.__getitems__(batch)
-    return {"adverts": len(sentences), "made": len(pairs), "seconds": seconds}
+
+    def train(tokens: dict) -> None:
+        nsp.train(tokens, pairs, checkpoint, config, 1, [0])
+
+    return files, train, {"adverts": len(sentences), "made": len(pairs)}
+
+
+MAKE = {"mlm": (make_for_mlm, "tokens"), "nsp": (make_for_nsp, "pairs")}
+
+
+class Enough(Exception):
+    """Raised to leave a training."""
+
+
+def begin(train: Callable[[dict], None], tokens: dict) -> None:
+    """Train for some steps, and then only read, as many batches as would be read in
+    hours: mapped files come into memory by that."""
+    import numpy as np
+
+    from ojd_daps_language_models.training.fit import TrainingLog
+
+    def on_step_end(log, args, state, control, train_dataloader, **kwargs) -> None:
+        if state.global_step < STEPS:
+            return
+        inputs, rng = train_dataloader.dataset, np.random.default_rng(0)
+        for _ in range(0, min(len(inputs), MOST_READ), BATCH):
+            inputs.__getitems__(rng.integers(len(inputs), size=BATCH))
+        raise Enough
+
+    with mock.patch.object(TrainingLog, "on_step_end", on_step_end), suppress(Enough):
+        train(tokens)
 
 
 def repeat(folder: Path, copies: int) -> None:
@@ -177,9 +189,6 @@ def repeat(folder: Path, copies: int) -> None:
     for part in manifest["report"]["parts"].values():
         part["adverts"] *= copies
     path.write_text(json.dumps(manifest))
-
-
-READ = {"mlm": (read_for_mlm, "tokens"), "nsp": (read_for_nsp, "pairs")}
 
 
 def powers(sizes: list[int], times: list[dict]) -> str:
@@ -199,16 +208,14 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=1, help="of one worker")
     parser.add_argument("--copies", type=int, default=1, help="of all, to be read")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--task", choices=READ, help=argparse.SUPPRESS)
+    parser.add_argument("--task", choices=MAKE, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.read:
-        found = READ[arguments.task][0](arguments.read)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps(found | {"peak_mb": peak}))
+        print(json.dumps(read(arguments.read, arguments.task)))
         return
 
     sizes = sorted(arguments.sizes)
-    totals, reading = [], {task: [] for task in READ}
+    totals, reading = [], {task: [] for task in MAKE}
     for size in sizes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name, "adverts")
@@ -243,12 +250,12 @@ def main() -> None:
                 flush=True,
             )
             repeat(made, arguments.copies)
-            for task, (_, unit) in READ.items():
+            for task, (_, unit) in MAKE.items():
                 found = read_apart(made, task)
                 reading[task].append(found)
                 print(
                     f"          {task}: {found['adverts']:,} adverts kept, "
-                    f"{found['seconds']:.1f} s to make {found['made']:,} {unit}, peak "
+                    f"{found['wall']:.1f} s to make {found['made']:,} {unit}, peak "
                     f"{found['peak_mb']:,.0f} MB",
                     flush=True,
                 )
@@ -261,13 +268,13 @@ def main() -> None:
             f"{size / seconds['wall']:,.0f} adverts/s on {arguments.workers} workers",
         )
         for task, found in reading.items():
-            times = [{"wall": row["seconds"], "core": row["core"]} for row in found]
+            times = [{kind: row[kind] for kind in ("wall", "core")} for row in found]
             state(
-                f"reading prepared adverts for {task}_flow.py",
+                f"from prepared adverts to a training of {task}_flow.py",
                 "itself at other sizes",
                 powers(sizes, times),
-                f"at most {found[-1]['peak_mb']:,.0f} MB; {found[-1]['made']:,} "
-                f"{READ[task][1]} in {found[-1]['seconds']:.0f} s",
+                f"at most {found[-1]['peak_mb']:,.0f} MB, begun; {found[-1]['made']:,} "
+                f"{MAKE[task][1]} in {found[-1]['wall']:.0f} s",
             )
 
 

@@ -24,15 +24,15 @@ HERE = Path(__file__).parent
 SETS: dict[str, dict[str, list[str]]] = {
     "cpu": {
         "preprocessing_speed": ["--adverts", "60", "--repetitions", "3"],
-        "tokenizing": [],
+        "tokenizing": ["--adverts", "4000"],
         "near_duplicates": ["--adverts", "8000", "--rounds", "2"],
         "memory": ["--sizes", "1000", "4000", "16000"],
         "preparing": ["--sizes", "2000", "10000", "--repetitions", "0"],
-        "mlm_training": ["--steps", "6", "--loss-steps", "16"],
+        "mlm_training": ["--steps", "5", "--loss-steps", "30"],
         "classification_training": ["--steps", "10", "--loss-steps", "16"],
         "ner_training": [
             *("--max-length", "128", "--steps", "5", "--repetitions", "2"),
-            *("--loss-steps", "12"),
+            *("--loss-steps", "20"),
         ],
         "skill_similarity": ["--steps", "15"],
         "training_parts": ["--steps", "4", "--repetitions", "2"],

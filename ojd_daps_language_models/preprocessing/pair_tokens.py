@@ -64,44 +64,47 @@ class SentencePairs:
         template: PairTemplate,
         max_length: int,
     ):
-        self._ids = sentences.ids
-        starts = np.cumsum(sentences.lengths, dtype=np.int64)
-        starts -= sentences.lengths
+        self._ids, self._whole = sentences
+        starts = np.cumsum(self._whole, dtype=np.int64) - self._whole
         self._starts = starts.astype(np.min_scalar_type(starts.max(initial=0)))
-        self._of = np.stack([first, second])
+        self._first, self._second = first, second
         special = [np.array(ids, np.int64) for ids in template[:3]]
         self._before, self._between, self._after = special
         added = sum(map(len, special))
-        of_first = len(self._before) + len(self._between)
+        self._room = max_length - added
         count, small = len(first), np.min_scalar_type(max_length)
-        self._kept, first_lengths = np.empty((2, count), small), np.empty(count, small)
-        lengths, truncated = np.empty(count, np.int32), np.empty(count, bool)
+        lengths, first_lengths = np.empty(count, small), np.empty(count, small)
+        truncated = np.empty(count, bool)
         for start in range(0, count, _AT_ONCE):
-            rows = slice(start, start + _AT_ONCE)
-            whole = sentences.lengths[self._of[:, rows]]
-            kept = np.stack(cut_longer(*whole, max_length - added))
-            self._kept[:, rows], truncated[rows] = kept, (kept < whole).any(axis=0)
-            lengths[rows] = kept.sum(axis=0) + added
-            first_lengths[rows] = kept[0] + of_first
+            pairs = slice(start, start + _AT_ONCE)
+            of, kept = self._cut(pairs)
+            truncated[pairs] = (kept < self._whole[of]).any(axis=0)
+            lengths[pairs] = kept.sum(axis=0) + added
+            first_lengths[pairs] = kept[0] + len(self._before) + len(self._between)
         if not template.tells_apart:
             first_lengths = lengths
         self.inputs = Inputs(self._ids, lengths, first_lengths, truncated)
 
     def tokens(self, pairs: Sequence[int]) -> np.ndarray:
         """Tokens of some pairs, one after the other."""
-        return np.concatenate([piece for pair in pairs for piece in self._pieces(pair)])
+        of, kept = self._cut(np.asarray(pairs))
+        starts = self._starts[of].astype(np.int64)
+        pieces = []
+        for (one, other), (one_end, other_end) in zip(
+            starts.T.tolist(), (starts + kept).T.tolist(), strict=True
+        ):
+            first, second = self._ids[one:one_end], self._ids[other:other_end]
+            pieces += [self._before, first, self._between, second, self._after]
+        return np.concatenate(pieces)
 
     def arrays(self) -> list[np.ndarray]:
         """All that they are made of but `inputs`."""
-        return [self._of, self._before, self._between, self._after]
+        return [self._first, self._second, self._before, self._between, self._after]
 
-    def _pieces(self, pair: int) -> tuple[np.ndarray, ...]:
-        starts, kept = self._starts[self._of[:, pair]], self._kept[:, pair]
-        first, second = (
-            self._ids[start : start + count]
-            for start, count in zip(starts.tolist(), kept.tolist(), strict=True)
-        )
-        return self._before, first, self._between, second, self._after
+    def _cut(self, pairs: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
+        """Sentences of some pairs, and what is left of their lengths, (2, pairs)."""
+        of = np.stack([self._first[pairs], self._second[pairs]])
+        return of, np.stack(cut_longer(*self._whole[of], self._room))
 
 
 def join_pairs(

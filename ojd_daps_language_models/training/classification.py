@@ -208,7 +208,7 @@ class TwinSampler(torch.utils.data.Sampler):
     Apart, a small encoder learns far less from some thousand pairs.
 
     Args:
-        lengths: tokens of each, int32, shape (inputs,).
+        lengths: tokens of each, shape (inputs,).
         twins: number of each one's twin, shape (inputs,).
         batch_size: of an optimiser step.
     """
@@ -216,8 +216,7 @@ class TwinSampler(torch.utils.data.Sampler):
     def __init__(self, lengths: np.ndarray, twins: np.ndarray, batch_size: int):
         own = np.arange(len(twins), dtype=np.int32)
         self._first = own[own < twins]
-        self._second = twins[self._first]
-        self._lengths = np.maximum(lengths[self._first], lengths[self._second])
+        self._lengths, self._twins = lengths, twins
         self._per_batch = max(batch_size // 2, 1)
 
     def __len__(self) -> int:
@@ -225,17 +224,17 @@ class TwinSampler(torch.utils.data.Sampler):
 
     def __iter__(self) -> Iterator[int]:
         # torch's generator: see `EpochOrder`
-        order = torch.randperm(len(self._first)).numpy().astype(np.int32)
+        first = self._first[torch.randperm(len(self._first)).numpy()]
         stretch = self._per_batch * BATCHES_SORTED
-        for start in range(0, len(order), stretch):
-            own = order[start : start + stretch]
-            by_length = np.argsort(-self._lengths[own], kind="stable")
-            order[start : start + stretch] = own[by_length]
-        for batch in torch.randperm(-(-len(order) // self._per_batch)).numpy():
-            first = batch * self._per_batch
-            places = order[first : first + self._per_batch]
-            twins = np.column_stack([self._first[places], self._second[places]])
-            yield from twins.ravel().tolist()
+        for start in range(0, len(first), stretch):
+            own = first[start : start + stretch]
+            longer = np.maximum(self._lengths[own], self._lengths[self._twins[own]])
+            by_length = np.argsort(-longer.astype(np.int32), kind="stable")
+            first[start : start + stretch] = own[by_length]
+        for batch in torch.randperm(-(-len(first) // self._per_batch)).numpy():
+            start = batch * self._per_batch
+            own = first[start : start + self._per_batch]
+            yield from np.column_stack([own, self._twins[own]]).ravel().tolist()
 
 
 class SequenceTrainer(SharingTrainer):
