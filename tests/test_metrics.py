@@ -118,6 +118,26 @@ def test_many_items_are_weighted_some_resamples_at_a_time(monkeypatch):
         np.testing.assert_array_equal(statistic(weights), expected)
 
 
+def test_the_interval_of_roc_auc_is_as_wide_of_many_groups(monkeypatch):
+    rng = np.random.default_rng(5)
+    groups = np.sort(rng.integers(300, size=3000))
+    positive = rng.random(3000) < 0.4
+    # with ties, and with something that all items of a group have in common
+    scores = np.round(rng.normal(positive) + rng.normal(size=300)[groups], 1)
+    exact = bootstrap(
+        metrics.of_items(roc_auc, positive, scores, groups), 300, 1000, seed=0
+    )
+    monkeypatch.setattr(metrics, "_MANY_GROUPS", 300)
+    found = bootstrap(
+        metrics.of_roc_auc(positive, scores, groups, 300), 300, 1000, seed=0
+    )
+    assert found["value"] == pytest.approx(exact["value"])
+    assert exact["high"] - exact["low"] > 0.04
+    assert found == pytest.approx(exact, abs=0.001)
+    none = metrics.of_roc_auc(positive & False, scores, groups, 300)
+    assert np.isnan(none(np.ones((2, 300)))).all()
+
+
 def test_counts_give_the_scores_of_scikit_learn():
     from sklearn.metrics import precision_recall_fscore_support
 

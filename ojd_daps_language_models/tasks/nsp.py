@@ -243,17 +243,16 @@ def _statistics(
     """Accuracy and ROC AUC as functions of weights of adverts, and the outcomes."""
     from ojd_daps_language_models.training.metrics import (
         accuracy,
-        of_items,
+        of_roc_auc,
         of_sums,
         outcomes,
-        roc_auc,
     )
 
     is_next = (test["label"] == 0).to_numpy()
     totals = outcomes(is_next, predicted, advert, count)
     return {
         "accuracy": of_sums(totals, accuracy),
-        "roc_auc": of_items(roc_auc, is_next, likely, advert),
+        "roc_auc": of_roc_auc(is_next, likely, advert, count),
     }, totals
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 RESAMPLES_AT_ONCE = 16
 _WEIGHTS_AT_ONCE = 2**24  # of items: eight bytes each, some times over
+_MANY_GROUPS = 2**12
 # Gives a value for each row of weights of groups, shape (resamples, groups).
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -221,6 +222,45 @@ def roc_auc(
     hits, alarms = _by_score(positive, scores, weights)
     above = hits.cumsum(axis=-1) - hits / 2
     return _ratio((alarms * above).sum(-1), alarms.sum(-1) * hits.sum(-1))
+
+
+def of_roc_auc(
+    positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, count: int
+) -> Statistic:
+    """`roc_auc` for `bootstrap`: of many groups, what is of first order in the weights.
+
+    That is its Hájek projection: each item counts by where it stands among those of the
+    other class (DeLong et al., 1988). With all weights alike the value is the same, and
+    a resample takes the time of a sum over groups, not over items.
+
+    Args:
+        positive: of each item, bool, shape (items,).
+        scores: higher for what is likelier positive, likewise.
+        groups: number of each item's group, likewise.
+        count: of groups.
+    """
+    if count < _MANY_GROUPS:
+        return of_items(roc_auc, positive, scores, groups)
+    above, below = _share_below(scores, positive), _share_below(scores, ~positive)
+    standing = np.where(positive, below, 1 - above)
+    whole = standing[positive].mean() if positive.any() else np.nan
+
+    def first_order(totals: np.ndarray) -> np.ndarray:
+        own, number, others, other_number = np.moveaxis(totals, -1, 0)
+        return _ratio(own, number) + _ratio(others, other_number) - whole
+
+    sums = [
+        sum_by_group(groups[chosen], count, standing[chosen], np.ones(chosen.sum()))
+        for chosen in (positive, ~positive)
+    ]
+    return of_sums(np.hstack(sums), first_order)
+
+
+def _share_below(scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Of the chosen items, how many have a lower score than each item; ties half."""
+    ordered = np.sort(scores[chosen])
+    places = (np.searchsorted(ordered, scores, side) for side in ("left", "right"))
+    return _ratio(sum(places), 2 * len(ordered))
 
 
 def average_precision(
