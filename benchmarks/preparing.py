@@ -273,8 +273,8 @@ def main() -> None:
                 f"from prepared adverts to a training of {task}_flow.py",
                 "itself at other sizes",
                 powers(sizes, times),
-                f"at most {found[-1]['peak_mb']:,.0f} MB, begun; {found[-1]['made']:,} "
-                f"{MAKE[task][1]} in {found[-1]['wall']:.0f} s",
+                f"at most {found[-1]['peak_mb']:,.0f} MB, training included; "
+                f"{found[-1]['made']:,} {MAKE[task][1]} in {found[-1]['wall']:.0f} s",
             )
 
 
