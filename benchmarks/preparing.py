@@ -206,7 +206,9 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=1, help="of one worker")
-    parser.add_argument("--copies", type=int, default=1, help="of all, to be read")
+    parser.add_argument(
+        "--copies", type=int, default=1, help="of all, to be trained on"
+    )
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--task", choices=MAKE, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -64,8 +64,8 @@ class SentencePairs:
         template: PairTemplate,
         max_length: int,
     ):
-        self._ids, self._whole = sentences
-        starts = np.cumsum(self._whole, dtype=np.int64) - self._whole
+        self._ids, self._lengths = sentences
+        starts = np.cumsum(self._lengths, dtype=np.int64) - self._lengths
         self._starts = starts.astype(np.min_scalar_type(starts.max(initial=0)))
         self._first, self._second = first, second
         special = [np.array(ids, np.int64) for ids in template[:3]]
@@ -78,7 +78,7 @@ class SentencePairs:
         for start in range(0, count, _AT_ONCE):
             pairs = slice(start, start + _AT_ONCE)
             of, kept = self._cut(pairs)
-            truncated[pairs] = (kept < self._whole[of]).any(axis=0)
+            truncated[pairs] = (kept < self._lengths[of]).any(axis=0)
             lengths[pairs] = kept.sum(axis=0) + added
             first_lengths[pairs] = kept[0] + len(self._before) + len(self._between)
         if not template.tells_apart:
@@ -104,7 +104,7 @@ class SentencePairs:
     def _cut(self, pairs: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         """Sentences of some pairs, and what is left of their lengths, (2, pairs)."""
         of = np.stack([self._first[pairs], self._second[pairs]])
-        return of, np.stack(cut_longer(*self._whole[of], self._room))
+        return of, np.stack(cut_longer(*self._lengths[of], self._room))
 
 
 def join_pairs(

@@ -6,7 +6,7 @@ import numpy as np
 
 RESAMPLES_AT_ONCE = 16
 _WEIGHTS_AT_ONCE = 2**24  # of items: eight bytes each, some times over
-_MANY_GROUPS = 2**12
+_MANY_GROUPS = 2**12  # of which the first order of a ROC AUC is as good as the whole
 # Gives a value for each row of weights of groups, shape (resamples, groups).
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -241,13 +241,15 @@ def of_roc_auc(
     """
     if count < _MANY_GROUPS:
         return of_items(roc_auc, positive, scores, groups)
-    above, below = _share_below(scores, positive), _share_below(scores, ~positive)
-    standing = np.where(positive, below, 1 - above)
+    own, others = scores[positive], scores[~positive]
+    standing = np.empty(len(scores))
+    standing[positive] = _share_below(own, others)
+    standing[~positive] = 1 - _share_below(others, own)
     whole = standing[positive].mean() if positive.any() else np.nan
 
     def first_order(totals: np.ndarray) -> np.ndarray:
-        own, number, others, other_number = np.moveaxis(totals, -1, 0)
-        return _ratio(own, number) + _ratio(others, other_number) - whole
+        of_own, number, of_others, other_number = np.moveaxis(totals, -1, 0)
+        return _ratio(of_own, number) + _ratio(of_others, other_number) - whole
 
     sums = [
         sum_by_group(groups[chosen], count, standing[chosen], np.ones(chosen.sum()))
@@ -256,9 +258,9 @@ def of_roc_auc(
     return of_sums(np.hstack(sums), first_order)
 
 
-def _share_below(scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Of the chosen items, how many have a lower score than each item; ties half."""
-    ordered = np.sort(scores[chosen])
+def _share_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """For each score the share of the others that are lower; ties count half."""
+    ordered = np.sort(others)
     places = (np.searchsorted(ordered, scores, side) for side in ("left", "right"))
     return _ratio(sum(places), 2 * len(ordered))
 
