@@ -27,7 +27,6 @@ from results import report, state
 from ojd_daps_language_models import PROJECT_DIR
 
 FILES = 16
-STEPS = 20  # of a training
 MOST_READ = 1_000_000  # blocks or pairs
 BATCH = 64
 # The more adverts a generator invents, the more sentences it repeats.
@@ -85,13 +84,14 @@ def prepare(data: Path, workers: int, home: Path) -> tuple[dict, dict, Path]:
     return seconds, json.loads(said.splitlines()[-1]), manifest.parent
 
 
-def read_apart(folder: Path, task: str) -> dict:
+def read_apart(folder: Path, task: str, steps: int) -> dict:
     """What `read` says of a task, and its peak, in a process of its own."""
     command = [sys.executable, __file__, "--read", str(folder), "--task", task]
+    command += ["--steps", str(steps)]
     return json.loads(subprocess.check_output(command).splitlines()[-1])
 
 
-def read(folder: Path, task: str) -> dict:
+def read(folder: Path, task: str, steps: int) -> dict:
     """Make of prepared adverts what a training reads, which is timed, and begin it."""
     from ojd_daps_language_models.getters.checkpoints import get_checkpoint
     from ojd_daps_language_models.getters.prepared import find_prepared
@@ -107,7 +107,7 @@ def read(folder: Path, task: str) -> dict:
         "core": time.process_time() - worked,
     }
     with open_tokens(files, store) as tokens:
-        begin(train, tokens)
+        begin(train, tokens, steps)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return found | {"peak_mb": peak}
 
@@ -162,7 +162,7 @@ class Enough(Exception):
     """Raised to leave a training."""
 
 
-def begin(train: Callable[[dict], None], tokens: dict) -> None:
+def begin(train: Callable[[dict], None], tokens: dict, steps: int) -> None:
     """Train for some steps, and then only read, as many batches as would be read in
     hours: mapped files come into memory by that."""
     import numpy as np
@@ -170,7 +170,7 @@ def begin(train: Callable[[dict], None], tokens: dict) -> None:
     from ojd_daps_language_models.training.fit import TrainingLog
 
     def on_step_end(log, args, state, control, train_dataloader, **kwargs) -> None:
-        if state.global_step < STEPS:
+        if state.global_step < steps:
             return
         inputs, rng = train_dataloader.dataset, np.random.default_rng(0)
         for _ in range(0, min(len(inputs), MOST_READ), BATCH):
@@ -209,11 +209,12 @@ def main() -> None:
     parser.add_argument(
         "--copies", type=int, default=1, help="of all, to be trained on"
     )
+    parser.add_argument("--steps", type=int, default=20, help="of each training")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--task", choices=MAKE, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.read:
-        print(json.dumps(read(arguments.read, arguments.task)))
+        print(json.dumps(read(arguments.read, arguments.task, arguments.steps)))
         return
 
     sizes = sorted(arguments.sizes)
@@ -253,7 +254,7 @@ def main() -> None:
             )
             repeat(made, arguments.copies)
             for task, (_, unit) in MAKE.items():
-                found = read_apart(made, task)
+                found = read_apart(made, task, arguments.steps)
                 reading[task].append(found)
                 print(
                     f"          {task}: {found['adverts']:,} adverts kept, "

@@ -23,7 +23,7 @@ class Plain(torch.utils.data.Dataset):
 
     def __init__(self, sequences: Sequences):
         self.rows = [
-            {name: values[0] for name, values in sequences.__getitems__([row]).items()}
+            without_padding(sequences.__getitems__([row]))
             for row in range(len(sequences))
         ]
 
@@ -32,6 +32,15 @@ class Plain(torch.utils.data.Dataset):
 
     def __getitem__(self, row):
         return self.rows[row]
+
+
+def without_padding(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The one input of a batch."""
+    real = batch["attention_mask"][0] > 0
+    return {
+        name: values[0][real] if values.dim() > 1 else values[0]
+        for name, values in batch.items()
+    }
 
 
 class Counted:

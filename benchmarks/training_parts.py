@@ -19,7 +19,7 @@ import random
 import statistics
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from unittest.mock import patch
 
 import numpy as np
@@ -39,7 +39,7 @@ from ojd_daps_language_models.preprocessing.packing import (
     load_tokenizer,
     pack,
 )
-from ojd_daps_language_models.training import fit
+from ojd_daps_language_models.training import classification, fit, masked_lm
 from ojd_daps_language_models.training.classification import (
     Sequences,
     SequenceTrainer,
@@ -64,6 +64,7 @@ MLM_PARTS = {
     "attention": "attention in fp32 on a processor",
     "fused": "fused AdamW",
     "memory": "freed memory kept",
+    "shapes": "few shapes of input",
 }
 CLASSIFIER_PARTS = {
     "grouping": "batches of like lengths",
@@ -73,6 +74,15 @@ CLASSIFIER_PARTS = {
     "frozen": "word embeddings that stay",
     "fused": "fused AdamW",
     "memory": "freed memory kept",
+    "shapes": "few shapes of input",
+}
+# What takes a part away while a model is trained.
+UNDO = {
+    "memory": [patch.object(fit, "keeping_memory", nullcontext)],
+    "shapes": [
+        patch.object(masked_lm, "_ROWS", 1),
+        patch.object(classification, "padded_width", lambda longest, most: longest),
+    ],
 }
 Run = Callable[[str | None, int], tuple[float, float]]
 
@@ -108,8 +118,9 @@ def settings(
 
 def speed_of(trainer, collate: Counted, without: str | None) -> float:
     """Train; real tokens per second."""
-    given_back = patch.object(fit, "keeping_memory", nullcontext)
-    with given_back if without == "memory" else nullcontext():
+    with ExitStack() as undone:
+        for changed in UNDO.get(without, ()):
+            undone.enter_context(changed)
         return train_timed(trainer, collate)
 
 

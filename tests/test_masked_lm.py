@@ -77,7 +77,8 @@ def test_the_head_at_hidden_places_gives_the_full_head_s_logits(model):
         full = model(**model_inputs(batch)).logits.flatten(0, 1)[batch["places"]]
         with head_at(model, batch["places"]):
             few = model(**model_inputs(batch)).logits[0]
-    torch.testing.assert_close(few, full)
+    torch.testing.assert_close(few[: len(full)], full)
+    assert len(few) % 32 == 0  # so that few sizes occur, whatever is hidden
 
 
 def test_adverts_in_one_block_are_read_as_if_alone(model):
@@ -147,16 +148,15 @@ def test_scores_are_cross_entropy_and_rank():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("count", [7, 0])
-def test_the_loss_and_its_gradient_are_those_of_torch(dtype, count):
+@pytest.mark.parametrize(("count", "rows"), [(7, 7), (7, 10), (0, 0), (0, 3)])
+def test_the_loss_and_its_gradient_are_those_of_torch(dtype, count, rows):
     torch.manual_seed(0)
     labels = torch.randint(120, (count,))
-    logits = (3 * torch.randn(count, 120)).to(dtype)
+    logits = (3 * torch.randn(rows, 120)).to(dtype)
     ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
     loss = SummedCrossEntropy.apply(ours, labels) / 5
-    expected = (
-        torch.nn.functional.cross_entropy(theirs.float(), labels, reduction="sum") / 5
-    )
+    counted = theirs[:count].float()
+    expected = torch.nn.functional.cross_entropy(counted, labels, reduction="sum") / 5
     torch.testing.assert_close(loss, expected)
     loss.backward()
     expected.backward()

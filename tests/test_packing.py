@@ -9,6 +9,7 @@ from ojd_daps_language_models.preprocessing.packing import (
     encode,
     load_tokenizer,
     pack,
+    padded_width,
     positions_in_advert,
     word_starts,
     words_apart,
@@ -55,6 +56,19 @@ def test_separate_blocks_hold_one_advert_each(lengths, width):
     blocks = pack(tokens_of(lengths), width, padding=0, separate=True)[:]
     for row in blocks.adverts:
         assert len(set(row[row >= 0])) == 1
+
+
+@given(st.integers(1, 2000), st.integers(0, 2000))
+def test_a_batch_is_padded_by_an_eighth_at_most_and_never_past_the_longest(
+    longest, more
+):
+    width = padded_width(longest, longest + more)
+    assert longest <= width <= min(longest * 1.125, longest + more)
+
+
+def test_batches_have_few_widths():
+    assert len({padded_width(longest, 512) for longest in range(1, 513)}) <= 56
+    assert {padded_width(n, 512) for n in range(32, 65)} == set(range(32, 65, 4))
 
 
 @given(adverts, widths)

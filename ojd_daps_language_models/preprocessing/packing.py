@@ -199,6 +199,19 @@ def pack(tokens: Tokens, width: int, padding: int, separate: bool = False) -> Bl
     return Blocks(tokens, starts, sizes, width, padding)
 
 
+def padded_width(longest: int, most: int) -> int:
+    """Tokens to pad a batch to: one of eight widths between each two powers of two, so
+    that few shapes recur. oneDNN makes programs for each shape that it meets and keeps
+    a thousand of them, a gigabyte in a long training.
+
+    Args:
+        longest: tokens of the longest input of the batch.
+        most: tokens of the longest of all, which no batch exceeds.
+    """
+    step = 1 << max(int(longest).bit_length() - 4, 0)
+    return min(-(-int(longest) // step) * step, int(most))
+
+
 def positions_in_advert(adverts: np.ndarray) -> np.ndarray:
     """Position of each token in its advert's stretch of the block, from 0.
 

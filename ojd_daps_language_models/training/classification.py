@@ -19,7 +19,7 @@ from transformers import (
 
 from ojd_daps_language_models.archive import pack_folder, unpack_folder
 from ojd_daps_language_models.configs import Training
-from ojd_daps_language_models.preprocessing.packing import Inputs
+from ojd_daps_language_models.preprocessing.packing import Inputs, padded_width
 from ojd_daps_language_models.preprocessing.pair_tokens import SentencePairs
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.fit import (
@@ -99,7 +99,8 @@ def describe_architecture(model: PreTrainedModel) -> str:
 
 
 class Sequences(torch.utils.data.Dataset):
-    """Sentences or pairs in batches, each padded to its longest.
+    """Sentences or pairs in batches, each padded to its longest or a little more: see
+    `preprocessing.packing.padded_width`.
 
     Args:
         inputs: of `preprocessing.packing.encode_inputs`.
@@ -135,8 +136,8 @@ class Sequences(torch.utils.data.Dataset):
         return [*self.inputs, self.labels, *twins]
 
     def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
-        """A whole batch at once, each tensor of shape (batch, longest), but for
-        `labels` of shape (batch,)."""
+        """A whole batch at once, each tensor of shape (batch, width), but for `labels`
+        of shape (batch,)."""
         rows = np.asarray(rows)
         real = self._real(rows)
         ids = np.full(real.shape, self._padding, np.int64)
@@ -153,9 +154,9 @@ class Sequences(torch.utils.data.Dataset):
         return {name: torch.as_tensor(values) for name, values in batch.items()}
 
     def _real(self, rows: np.ndarray) -> np.ndarray:
-        """Which tokens of a batch are no padding, (batch, longest)."""
+        """Which tokens of a batch are no padding, (batch, width)."""
         lengths = self.inputs.lengths[rows][:, None]
-        return np.arange(lengths.max()) < lengths
+        return np.arange(padded_width(lengths.max(), self._longest)) < lengths
 
     def _tokens(self, rows: np.ndarray, real: np.ndarray) -> np.ndarray:
         """Tokens of a batch, one row after the other."""
@@ -164,6 +165,10 @@ class Sequences(torch.utils.data.Dataset):
     def _places(self, rows: np.ndarray, real: np.ndarray) -> np.ndarray:
         """Where the tokens of a batch stand, one row after the other."""
         return (self._starts[rows][:, None] + np.arange(real.shape[1]))[real]
+
+    @cached_property
+    def _longest(self) -> int:
+        return self.inputs.lengths.max()
 
     @cached_property
     def _starts(self) -> np.ndarray:

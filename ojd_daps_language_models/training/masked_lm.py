@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import log_softmax
+from torch.nn.functional import log_softmax, pad
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from ojd_daps_language_models.preprocessing.packing import Blocks, positions_in_advert
+from ojd_daps_language_models.preprocessing.packing import (
+    Blocks,
+    padded_width,
+    positions_in_advert,
+)
 from ojd_daps_language_models.training.fit import (
     EpochOrder,
     SharingTrainer,
@@ -23,6 +27,7 @@ from ojd_daps_language_models.training.masking import (
 )
 
 _AT_ONCE = 4096  # blocks in which words are hidden once and for all
+_ROWS = 32  # the head reads so many places, or a multiple: see `padded_width`
 
 
 def load_masked_lm(
@@ -132,12 +137,13 @@ def head_at(model: PreTrainedModel, places: torch.Tensor):
 
     Args:
         places: flat indices into blocks * width, shape (masked,). The logits then have
-            shape (1, masked, vocabulary).
+            shape (1, masked or a few more, vocabulary), theirs first.
     """
+    filled = pad(places, (0, -len(places) % _ROWS))
 
     def select(_module, _inputs, output):
         hidden = output.last_hidden_state
-        output.last_hidden_state = hidden.flatten(0, 1)[places].unsqueeze(0)
+        output.last_hidden_state = hidden.flatten(0, 1)[filled].unsqueeze(0)
         return output
 
     hook = model.base_model.register_forward_hook(select)
@@ -200,7 +206,8 @@ class MaskedBlocks(torch.utils.data.Dataset):
             rng = np.random.default_rng([torch.initial_seed(), *rows])
             read, words = self._hide(ids, rng)
         if self.first_position is None:
-            width = (adverts >= 0).sum(axis=1).max()
+            longest = (adverts >= 0).sum(axis=1).max()
+            width = padded_width(longest, adverts.shape[1])
             ids, adverts = ids[:, :width], adverts[:, :width]
             read, words = read[:, :width], words[:, :width]
         places = np.flatnonzero(words >= 0)
@@ -231,7 +238,8 @@ class MaskedBlocks(torch.utils.data.Dataset):
 class SummedCrossEntropy(torch.autograd.Function):
     """Cross entropy that makes its gradient at once, where the logarithms were.
 
-    torch's own fills two more tensors of the size of the logits on the way back.
+    torch's own fills two more tensors of the size of the logits on the way back. Rows
+    of logits past the last label do not count.
     """
 
     @staticmethod
@@ -240,6 +248,7 @@ class SummedCrossEntropy(torch.autograd.Function):
         right = labels[:, None]
         loss = -logs.gather(1, right).sum()
         if ctx.needs_input_grad[0]:
+            logs[len(labels) :] = -torch.inf
             gradient = logs.exp_()
             gradient.scatter_add_(
                 1, right, torch.full_like(right, -1, dtype=logs.dtype)
@@ -268,7 +277,7 @@ class MaskedLMTrainer(SharingTrainer):
             logits = model(**model_inputs(inputs)).logits[0]
         labels = inputs["labels"]
         loss = SummedCrossEntropy.apply(logits, labels) / max(len(labels), 1)
-        return (loss, {"logits": logits}) if return_outputs else loss
+        return (loss, {"logits": logits[: len(labels)]}) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset or self.train_dataset
@@ -303,7 +312,8 @@ def score_hidden_tokens(
             head_at(model, batch["places"]),
             torch.autocast(model.device.type, torch.bfloat16, enabled=bf16),
         ):
-            logits = model(**model_inputs(batch)).logits[0].float()
+            logits = model(**model_inputs(batch)).logits[0, : len(batch["places"])]
+        logits = logits.float()
         right = logits.gather(1, batch["labels"][:, None])
         words = dataset.frozen.words[rows]
         scores["adverts"].append(dataset.blocks[rows].adverts[words >= 0])

@@ -275,7 +275,7 @@ def fill(
                 head_at(model, places),
                 torch.autocast(model.device.type, torch.bfloat16, enabled=bf16),
             ):
-                logits = model(ids, **inputs).logits[0].float()
+                logits = model(ids, **inputs).logits[0, : len(places)].float()
             logits[:, tokenizer.all_special_ids] = -torch.inf  # as in training
             surety, guesses = logits.log_softmax(-1).max(-1)
             rows = (places // longest).cpu().numpy()

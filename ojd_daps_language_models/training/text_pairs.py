@@ -40,7 +40,7 @@ class KnownTruths:
 
 
 class TextPairs(torch.utils.data.Dataset):
-    """Training pairs in batches, each side padded to its longest.
+    """Training pairs in batches, each side padded as `Sequences` are.
 
     Args:
         texts: all texts.
@@ -115,7 +115,7 @@ class LengthBatches(torch.utils.data.Sampler):
 
 
 def features_of(texts: Sequences, rows: np.ndarray) -> dict[str, torch.Tensor]:
-    """Inputs of a model, each of shape (rows, longest)."""
+    """Inputs of a model, each of shape (rows, width)."""
     batch = texts.__getitems__(rows)
     del batch["labels"]
     return batch

@@ -80,7 +80,7 @@ def load_tagger(
 class HeadsSideBySide(torch.nn.Module):
     """Several heads in the place of one.
 
-    Their answers have shape (batch, longest, heads, classes). Where one has fewer
+    Their answers have shape (batch, width, heads, classes). Where one has fewer
     classes than another, those that it lacks are impossible.
     """
 
@@ -149,8 +149,8 @@ class TaggedWindows(Sequences):
         return [*super().arrays(), self._tags]
 
     def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
-        """A whole batch at once, each tensor of shape (batch, longest), but for
-        `labels` of shape (batch, longest, heads)."""
+        """A whole batch at once, each tensor of shape (batch, width), but for `labels`
+        of shape (batch, width, heads)."""
         batch, rows = super().__getitems__(rows), np.asarray(rows)
         real = self._real(rows)
         tags = np.full((*real.shape, self._tags.shape[1]), NOT_SCORED)
