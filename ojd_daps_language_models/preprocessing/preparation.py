@@ -184,18 +184,24 @@ def split_off(
         keys: what keeps rows together, first what groups are called after: when rows
             are added, an employer then stays on its side.
         split: with the shares `validation` and `test`, and `seed`.
+
+    Raises:
+        ValueError: no training row is left, or there are fewer groups than parts.
     """
     parts = rows["part"].copy()
     training = parts == TRAIN
     if not training.any():
         raise ValueError(f"no training {unit} is left: all resemble held-out ones")
-    parts[training] = split_groups(
-        linked_groups(*(key[training] for key in keys)),
-        validation=0 if VALIDATION in given else split.validation,
-        test=0 if TEST in given else split.test,
-        seed=split.seed,
-        unit=unit,
-    )
+    try:
+        parts[training] = split_groups(
+            linked_groups(*(key[training] for key in keys)),
+            validation=0 if VALIDATION in given else split.validation,
+            test=0 if TEST in given else split.test,
+            seed=split.seed,
+            unit=unit,
+        )
+    except ValueError as error:
+        raise ValueError(f"{name_files(rows[training])}: {error}") from error
     return parts
 
 
@@ -343,9 +349,16 @@ def nothing_left(aside: pd.DataFrame, unit: str) -> str:
         f"{row['reason']} ({row[f'{unit}s']:,})" for row in count_reasons(aside, unit)
     )
     if not reasons:
-        return f"no {unit} is left: the input is empty"
-    files = ", ".join(aside["source"].unique()[:MOST_FILES])
-    return f"no {unit} is left; kept aside: {reasons}, of {files}"
+        return f"no {unit} is left: the input is empty; expected one at least"
+    return (
+        f"no {unit} is left; kept aside: {reasons}, of {name_files(aside)}; expected at "
+        f"least one {unit} to which none of this applies"
+    )
+
+
+def name_files(rows: pd.DataFrame) -> str:
+    """The first files that rows come from."""
+    return ", ".join(rows["source"].unique()[:MOST_FILES])
 
 
 def _named(overlap: dict[str, dict], unit: str) -> dict[str, dict]:
