@@ -24,9 +24,9 @@ HERE = Path(__file__).parent
 SETS: dict[str, dict[str, list[str]]] = {
     "cpu": {
         "preprocessing_speed": ["--adverts", "60", "--repetitions", "3"],
-        "tokenizing": ["--adverts", "4000"],
+        "tokenizing": ["--adverts", "3000"],
         "near_duplicates": ["--adverts", "8000", "--rounds", "2"],
-        "memory": ["--sizes", "1000", "4000", "12000"],
+        "memory": ["--sizes", "1000", "4000", "10000"],
         "preparing": ["--sizes", "2000", "10000", "--repetitions", "0"],
         "mlm_training": ["--steps", "4", "--loss-steps", "30"],
         "classification_training": ["--steps", "10", "--loss-steps", "16"],

@@ -80,7 +80,7 @@ CLASSIFIER_PARTS = {
 UNDO = {
     "memory": [patch.object(fit, "keeping_memory", nullcontext)],
     "shapes": [
-        patch.object(masked_lm, "_ROWS", 1),
+        patch.object(masked_lm, "HEAD_ROWS", 1),
         patch.object(classification, "padded_width", lambda longest, most: longest),
     ],
 }

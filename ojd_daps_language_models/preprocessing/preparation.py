@@ -351,8 +351,8 @@ def nothing_left(aside: pd.DataFrame, unit: str) -> str:
     if not reasons:
         return f"no {unit} is left: the input is empty; expected one at least"
     return (
-        f"no {unit} is left; kept aside: {reasons}, of {name_files(aside)}; expected at "
-        f"least one {unit} to which none of this applies"
+        f"no {unit} is left; kept aside: {reasons}, of {name_files(aside)}; "
+        f"expected at least one {unit} to which none of this applies"
     )
 
 

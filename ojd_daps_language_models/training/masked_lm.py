@@ -26,8 +26,8 @@ from ojd_daps_language_models.training.masking import (
     mask_words,
 )
 
+HEAD_ROWS = 32  # the head reads so many places, or a multiple: see `padded_width`
 _AT_ONCE = 4096  # blocks in which words are hidden once and for all
-_ROWS = 32  # the head reads so many places, or a multiple: see `padded_width`
 
 
 def load_masked_lm(
@@ -139,7 +139,7 @@ def head_at(model: PreTrainedModel, places: torch.Tensor):
         places: flat indices into blocks * width, shape (masked,). The logits then have
             shape (1, masked or a few more, vocabulary), theirs first.
     """
-    filled = pad(places, (0, -len(places) % _ROWS))
+    filled = pad(places, (0, -len(places) % HEAD_ROWS))
 
     def select(_module, _inputs, output):
         hidden = output.last_hidden_state
