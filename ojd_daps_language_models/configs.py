@@ -4,7 +4,7 @@ A key that no model knows is refused, and the nearest valid one is suggested.
 """
 
 import difflib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 # A share may be nothing or all; a portion leaves some for others.
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -30,6 +31,17 @@ def _name_no_average(label: str) -> str:
     if label in ("micro", "macro"):
         raise ValueError("scores call the averages over labels so")
     return label
+
+
+def _know_region(code: str) -> str:
+    from phonenumbers import SUPPORTED_REGIONS
+
+    if code not in SUPPORTED_REGIONS:
+        raise ValueError(
+            f"no country has the code '{code}', and its numbers would stay; expected "
+            "two capitals of ISO 3166, such as GB for the United Kingdom"
+        )
+    return code
 
 
 # A tag is B- or I- and the label.
@@ -215,7 +227,7 @@ class SkillData(Section):
 class PersonalData(Section):
     """What is replaced by a placeholder before a model sees a text."""
 
-    phone_regions: list[Annotated[str, Field(pattern="^[A-Z]{2}$")]] = Field(
+    phone_regions: list[Annotated[str, AfterValidator(_know_region)]] = Field(
         ["GB"], description="ISO 3166 codes whose national phone numbers are known"
     )
     names: str | None = Field(
@@ -691,7 +703,7 @@ def _explain(fault: dict, model: type[Section]) -> str:
     path = [str(part) for part in fault["loc"]]
     key = ".".join(path) or "the whole"
     if fault["type"] == "extra_forbidden":
-        known = list(_section_at(model, path[:-1]).model_fields)
+        known = list(_fields_at(model, path[:-1]))
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
         return f"{key}: no such key; {hint}"
@@ -700,13 +712,20 @@ def _explain(fault: dict, model: type[Section]) -> str:
         message += f"; found {fault['input']!r}"  # what is said of a section names it
     if path:
         path = [part for part in path if not part.isdecimal()]
-        field = _section_at(model, path[:-1]).model_fields[path[-1]]
-        if field.description:
+        field = _fields_at(model, path[:-1]).get(path[-1])
+        if field and field.description:
             message += f" ({field.description})"
     return message
 
 
-def _section_at(model: type[Section], path: list[str]) -> type[Section]:
+def _fields_at(model: type[Section], path: list[str]) -> dict[str, FieldInfo]:
+    """The keys of a section, or of the sections of a list; of a mapping none."""
     for name in path:
-        model = model.model_fields[name].annotation
-    return model
+        if name.isdecimal():
+            continue
+        kind = model.model_fields[name].annotation
+        own = [one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields")]
+        if not own:
+            return {}
+        (model,) = own
+    return model.model_fields

@@ -53,6 +53,9 @@ def test_shipped_files_name_every_key_and_comment_it(path):
         ("masking: {probability: 2}", "masking.probability: .*less than 1; found 2"),
         ("split: {validation: 0.5, test: 0.5}", "leave a share for training"),
         ("personal_data: {phone_regions: [uk]}", "phone_regions.0.*ISO 3166"),
+        ("personal_data: {phone_regions: [UK]}", "'UK'.* such as GB for the United"),
+        ("publishing: {references: [{sytem: x}]}", "0.sytem: .*mean 'system'?"),
+        ("publishing: {references: [{}]}", "references.0.value: .*as published"),
         ("publishing: {push_to: me}", "OWNER/NAME"),
         ("evaluation: {fill_mask: [no mask here]}", "fill_mask.0"),
         ("model: {checkpoint: 3}", "model.checkpoint: .*string"),
@@ -64,6 +67,12 @@ def test_shipped_files_name_every_key_and_comment_it(path):
 def test_a_mistake_is_named_with_what_was_expected(text, message):
     with pytest.raises(ValueError, match=message):
         parse_config(text, MLMConfig)
+
+
+@pytest.mark.parametrize("layers", ["{SKILL: ''}", "{}"])
+def test_a_mistake_in_a_mapping_is_named(layers):
+    with pytest.raises(ValueError, match=r"data\.layers"):
+        parse_config(f"data: {{layers: {layers}}}", NERConfig)
 
 
 def test_what_does_not_go_together_is_said_without_the_whole_section():

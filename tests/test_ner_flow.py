@@ -227,7 +227,8 @@ BROKEN = {
     ),
     "offsets past the end": (
         {"text": "We need SQL", "spans": [{"start": 8, "end": 99, "label": "SKILL"}]},
-        "60 of 60 spans cannot be used: it ends past the end of the text",
+        "60 of 60 spans cannot be used: it ends past the end of the text (60); the "
+        "first is in bad.jsonl, row 1, id 0 (characters 8 to 99); expected spans of",
     ),
     "tags that are none": (
         {"tokens": ["We", "need", "SQL"], "tags": ["O", "O", "SKILL"]},

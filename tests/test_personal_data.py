@@ -56,6 +56,8 @@ def test_replacing_twice_changes_nothing(text):
         ("Mail jane.o'neil+jobs@firm.co.uk.", "Mail [EMAIL]."),
         ("jobs@firm.comAbout us", "[EMAIL]\nAbout us"),
         ("JOBS@FIRM.CO.UK or Jobs@Firm.Com", "[EMAIL] or [EMAIL]"),
+        ("Jane.Smith@Firm.Co.Uk, jane@Nhs.Net", "[EMAIL], [EMAIL]"),
+        ("jane.smith @ nhs.net, jobs@ firm.co.uk.", "[EMAIL], [EMAIL]."),
         ("jane (at) firm dot com", "[EMAIL]"),
         ("jane[at]firm.com, jane at firm dot co dot uk", "[EMAIL], [EMAIL]"),
     ],
@@ -96,12 +98,19 @@ def test_web_addresses(text, replaced):
             "0161-496-0000",
         ),
         *("+49 30 901820", "+353 1 234 5678", "+1 (361) 400-2907"),
+        *("0161\u2011496\u20110000", "0161 \u2014 496 0000", "07700\u2010900123"),
     ],
 )
 def test_phones(phone):
     text, counts = replace_personal_data(f"Call Jo on {phone}, or on {phone}.")
     assert text == "Call Jo on [PHONE], or on [PHONE]."
     assert counts["phone"] == sum(counts.values()) == 2
+
+
+@pytest.mark.parametrize("before", ["Tel:-", "Tel -", "Tel/", "phone-", "\n-"])
+def test_a_dash_or_slash_may_stand_before_a_phone(before):
+    for phone in ("07700 900123", "+44 7700 900123", "0161 496 0000"):
+        assert replace_personal_data(f"{before}{phone}")[0] == f"{before}[PHONE]"
 
 
 def test_national_phones_are_those_of_the_regions_asked_for():
@@ -141,6 +150,7 @@ def test_national_phones_are_those_of_the_regions_asked_for():
         *(
             "our team@ the office",
             "@firm on Twitter",
+            "Software Engineer @ Booking.com",
             "e.g.this",
             "B2B, 1st, 2nd of B2 3rd",
         ),

@@ -130,6 +130,17 @@ def test_spans_follow_where_personal_data_is_replaced():
     assert found.report["personal_data"]["email"] == 1
 
 
+def test_personal_data_is_known_whatever_blanks_are_in_it():
+    rows = rows_of()
+    text = f"Call\u2009020\xa07946\u202f0958 in SW1A\xa01AA. {rows[3]['text']}"
+    rows[3] |= {"text": text, "spans": [span(text, "SQL")], "words": None}
+    found = prepare_texts({"train": [chunk(rows)]}, CONFIG)
+    row = found.texts[found.texts["id"] == "t3"]
+    assert row["text"].item().startswith("Call [PHONE] in [POSTCODE]. ")
+    (said,), (words,) = spans_of(row, "entities"), words_of(row)
+    assert [words[a:b] for a, b, _ in said] == [["SQL"]]
+
+
 def test_official_parts_keep_their_texts_and_duplicates_leave_training():
     rows = rows_of()
     test = rows[:6]

@@ -64,7 +64,7 @@ _MAYBE_MOJIBAKE = re.compile(
     r"[^\x00-\x7f](?:[^\x00-\x7f]|(?<=[ÂÃ]) |(?<=[\x80-\x9f]))"
 )
 _LINE_BREAK = re.compile(r"[\r\x0b\x0c\x85\u2028\u2029]\n?")
-_ODD_BLANK = re.compile(r"[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+ODD_BLANK = re.compile(r"[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _INVISIBLE = re.compile(
     r"[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     r"\ufeff\ufff9-\ufffc\ud800-\udfff]"
@@ -186,7 +186,7 @@ def _clean_once(text: str) -> str:
     if not text.isascii():
         text = _repair_mojibake(text)
         text = _LINE_BREAK.sub("\n", text)
-    text = _ODD_BLANK.sub(" ", text)
+    text = ODD_BLANK.sub(" ", text)
     text = _INVISIBLE.sub("", text)
     text = _mark_bullets(_tidy_blanks(text))
     return _tidy_blanks(_part_glued(text))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ojd_daps_language_models.preprocessing.cleaning import ODD_BLANK
 from ojd_daps_language_models.preprocessing.personal_data import load_name_pipeline
 from ojd_daps_language_models.preprocessing.preparation import (
     Chunk,
@@ -190,7 +191,9 @@ def join_texts(texts: pd.DataFrame) -> tuple[list[str], list[list[tuple[int, int
 
 def _keep_original(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     for texts, aside in chunks:
-        yield texts.assign(original=texts["text"]), aside
+        # As many blanks, lest offsets move, but plain: patterns know no others.
+        plain = texts["text"].str.replace(ODD_BLANK, " ", regex=True)
+        yield texts.assign(text=plain, original=plain), aside
 
 
 def _align(
@@ -283,7 +286,9 @@ def _refuse_spans(texts: pd.DataFrame, aside: pd.DataFrame) -> None:
         raise ValueError(
             f"{where}: {len(aside):,} of {found:,} spans cannot be used: {reasons}; "
             f"the first is in {first['source']}, row {first['row']}, id {first['id']} "
-            f"(characters {first['start']} to {first['end']}).{hint}"
+            f"(characters {first['start']} to {first['end']}); expected spans of whole "
+            "words, from their first character, counted from 0, to the one after their "
+            f"last, with a label.{hint}"
         )
     for part in texts["part"].unique():
         if not texts.loc[texts["part"] == part, "spans"].str.len().sum():

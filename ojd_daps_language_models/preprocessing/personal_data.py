@@ -43,7 +43,7 @@ _LABEL = r"[^\W_][\w-]{0,62}"
 _LOCAL = r"(?<![A-Za-z0-9])[A-Za-z0-9][\w.+'-]{0,63}+"
 _EMAIL = re.compile(
     # A capital ends the domain: `jobs@firm.comAbout us` lost a line break.
-    rf"{_LOCAL}@(?:{_LABEL}\.){{1,8}}(?:[a-z]{{2,24}}|[A-Z]{{2,24}}|Com|Org)"
+    rf"{_LOCAL}@(?:{_LABEL}\.){{1,8}}(?:[a-z]{{2,24}}|[A-Z]{{2,24}}|{_TOP.title()})"
 )
 _DISGUISE = re.compile(r"[(\[{<] ?(?:at|dot) ?[)\]}>]", re.IGNORECASE)
 _AT = r"(?:@| ?[(\[{<] ?at ?[)\]}>] ?)"
@@ -58,9 +58,11 @@ _URL = re.compile(
     r"[^\s<>\"]*[^\s<>\".,;:!?()\[\]{}'\u2019\u201d]",
     re.IGNORECASE,
 )
+_DOMAIN = r"(?:[a-z0-9][a-z0-9-]{0,62}\.){1,8}"
+# `jane @ firm.org`; but in `Engineer @ Booking.com` that is a name.
+_SPACED_EMAIL = re.compile(rf"{_LOCAL} ?@ ?{_DOMAIN}(?:{_TOP})\b")
 _TOP_DOMAIN = re.compile(rf"\.(?:{_TOP})\b", re.IGNORECASE)
 # `firm.co.uk` and `Firm.com/jobs`; but `Amazon.com` is a name, `asp.net` a tool.
-_DOMAIN = r"(?:[a-z0-9][a-z0-9-]{0,62}\.){1,8}"
 _BARE_URL = re.compile(
     r"(?<![\w@.-])(?!(?i:ado|asp|draw|socket|vb)\.)"
     rf"(?:{_DOMAIN}(?:{_TOP})\b|(?i:{_DOMAIN}(?:{_TOP}))(?=/\w))(?![@-])"
@@ -96,10 +98,14 @@ _NATIONAL_INSURANCE = re.compile(
     r"\b(?:QQ|(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z])"
     r"(?:[ -]?[0-9]{2}){3}[ -]?[A-D]\b"
 )
+_DASHES = r"\u2010-\u2015-"
 # Digits and what stands between those of a phone number: only these runs are given to
 # the phonenumbers library, which is too slow to search whole adverts.
 _DIGITS = re.compile(
-    r"[+(0-9](?<![\w£$€#/+-].)(?<![0-9][.,].)[0-9 ().+/\u2013-]{5,40}[0-9]"
+    r"[+(0-9](?<![\w£$€#+].)(?<![0-9][.,].)"
+    # Behind a dash or a slash as in `Tel:-0161 496 0000`, `Mobile/07700 900123`.
+    r"(?:(?<![\w£$€#+][/-].)|(?<=(?i:tel|one|all|ile|mob|fax)[/-].))"
+    rf"[0-9 ().+/{_DASHES}]{{5,40}}[0-9]"
     r"(?:,? ?(?:ext|extn|extension|x)\b\.? ?[0-9]{1,5})?"
 )
 _REFERENCE = re.compile(
@@ -112,7 +118,7 @@ _REFERENCE = re.compile(
 _LIKELY_PHONE = re.compile(r"\+|\(?0[1-9]")
 _DATES = re.compile(
     r"\b[0-9]{1,2}([/.-])[0-9]{1,2}\1(?:[0-9]{4}|[0-9]{2})\b"
-    r"|\b(?:19|20)[0-9]{2}\b[ /\u2013-]+(?:19|20)[0-9]{2}\b"
+    rf"|\b(?:19|20)[0-9]{{2}}\b[ /{_DASHES}]+(?:19|20)[0-9]{{2}}\b"
 )
 
 
@@ -153,6 +159,7 @@ def _find_patterns(text: str) -> Iterator[tuple[str, re.Pattern]]:
         yield "url", _URL
     if "@" in text:
         yield "email", _EMAIL
+        yield "email", _SPACED_EMAIL
     if " dot " in lower or _DISGUISE.search(text):
         yield "email", _DISGUISED_EMAIL
     if _TOP_DOMAIN.search(text):
