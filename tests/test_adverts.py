@@ -133,6 +133,13 @@ def test_numbers_as_ids_are_the_same_text_in_every_format(tmp_path):
         assert found["id"].tolist() == ["7", "12", f"{name}:3"]
 
 
+def test_codes_are_the_same_with_gaps_and_without(tmp_path):
+    write(tmp_path / "a.csv", "text,employer\nCook,12.0\nChef,\n")
+    write(tmp_path / "b.csv", "text,employer\nBaker,12\n")
+    found, _ = read(tmp_path, {"text": "text", "employer": "employer"})
+    assert found["employer"].tolist()[::2] == ["12", "12"]
+
+
 def test_an_id_that_starts_with_zeros_keeps_them(tmp_path):
     path = write(tmp_path / "a.csv", "id,text\n007,Cook\n")
     assert read(path, TEXT_AND_ID)[0]["id"].tolist() == ["007"]

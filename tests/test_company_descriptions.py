@@ -243,7 +243,7 @@ def test_official_test_data_pushes_its_copies_out_of_training(tmp_path):
     [
         ({"label": 1}, f"the data: all 120 sentences are '{POSITIVE}'; expected both"),
         ({"label": "x"}, r"120 of 120 rows have no label that is known.*'x' \(120\)"),
-        ({"employer": "A"}, "120 sentences in 1 groups cannot be divided"),
+        ({"employer": "A"}, r"too few groups.*found 1 \(sentences: 120\)"),
         ({"sentence": "Too short"}, r"no sentence is left.*fewer than 3 words \(120\)"),
     ],
 )

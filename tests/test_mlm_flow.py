@@ -158,7 +158,8 @@ def test_too_few_adverts_to_split_say_so(home, tiny_bert):
     )
     said = errors_of(done)
     assert done.returncode != 0 and "Traceback" not in said
-    assert "few.csv: 2 adverts in 2 groups cannot be divided" in said
+    assert "few.csv: too few groups of adverts for train, validation, test" in said
+    assert "found 2 (adverts: 2), expected at least 3" in said
 
 
 def test_official_parts_are_kept_as_they_are(home, tiny_bert, trained):

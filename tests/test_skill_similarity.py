@@ -145,7 +145,7 @@ def test_pairs_of_the_same_text_only_are_refused(tmp_path):
 
 
 def test_too_few_skills_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="6 skills in 1 groups cannot be divided"):
+    with pytest.raises(ValueError, match=r"data.jsonl: .* found 1 \(skills: 6\)"):
         prepare(tmp_path, [pair(f"skill {n}", "one label") for n in range(6)])
 
 
@@ -320,6 +320,13 @@ def test_esco_of_another_language_says_which_key(esco):
         check_skills(str(esco), esco_config().data)
     french = parse_config("data: {language: fr}", SkillSimilarityConfig)
     check_skills(str(esco), french.data)
+
+
+def test_a_row_of_esco_that_cannot_be_read_is_named(esco):
+    with open(esco / "skillSkillRelations.csv", "a") as file:
+        file.write("one,two,three,four\n")
+    with pytest.raises(ValueError, match=r"skillSkillRelations.csv, row 41: .* ESCO"):
+        prepare_esco(esco, esco_config())
 
 
 def test_esco_of_another_version_names_file_and_columns(esco):

@@ -193,7 +193,7 @@ def test_a_run_starts_from_another_and_says_what_that_had_seen(home, two_seeds):
     ("rows", "message"),
     [
         ([{"skill": "a", "other": "A"}] * 3, "both labels are the same"),
-        ([{"skill": "a", "other": "b"}], "1 skills in 1 groups cannot be divided"),
+        ([{"skill": "a", "other": "b"}], "bad.jsonl: too few groups of skills for"),
         ([{"skill": "a", "others": "b"}], "no column 'other'; found 'skill', 'others'"),
     ],
 )

@@ -126,8 +126,12 @@ def _rows(file: File, columns: tuple | None = None) -> Iterator[Mapping[str, str
     kind = re.sub(r"(_[a-z]{2})?\.csv(\.gz)?$", "", file.name)
     try:
         for row in read_rows(file, columns or COLUMNS[kind]):
-            if not row.problem:
-                yield row.values
+            if row.problem:
+                raise ValueError(
+                    f"{file.name}, row {row.number}: {row.problem}; expected the file "
+                    "as ESCO gives it out"
+                )
+            yield row.values
     except MissingColumnError as error:
         raise ValueError(f"{error.fault}; expected {EXPECTED}") from error
 

@@ -208,9 +208,7 @@ def _as_record(
         as_it_is = ours == "text" or ours in objects
         record[ours] = value if as_it_is else _as_text(value)
     if not row.problem:
-        # pandas writes a column of whole numbers with gaps as 1.0, 2.0
-        own = re.sub(r"^(-?\d+)\.0+$", r"\1", record["id"] or "")
-        record["id"] = own or f"{file.name}:{row.number}"
+        record["id"] = record["id"] or f"{file.name}:{row.number}"
     return record | {"source": file.name, "row": row.number}
 
 
@@ -221,6 +219,8 @@ def _as_text(value: Any) -> str | None:
     elif isinstance(value, date):  # a datetime is one too
         value = value.isoformat().removesuffix("T00:00:00")
     text = _encodable(str(value)).strip()
+    # pandas writes a column of whole numbers with gaps as 1.0, 2.0
+    text = re.sub(r"^(-?\d+)\.0+$", r"\1", text)
     return None if text.lower() in MISSING else text
 
 

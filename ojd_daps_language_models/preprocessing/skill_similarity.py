@@ -11,6 +11,7 @@ from ojd_daps_language_models.preprocessing.preparation import (
     count_reasons,
     funnel,
     hash_parts,
+    name_files,
     nothing_left,
     print_kept,
 )
@@ -108,7 +109,10 @@ def prepare_skills(
     pairs, moved = keep_parts_apart(pairs, skills, config.split.max_label_overlap)
     labels, related = list_labels(skills, pairs[same.loc[pairs.index]])
     skills["cluster"] = link_skills(skills, labels, related)
-    skills["part"] = divide_skills(skills, given, config.split)
+    try:
+        skills["part"] = divide_skills(skills, given, config.split)
+    except ValueError as error:
+        raise ValueError(f"{name_files(pairs)}: {error}") from error
     numbers = dict(zip(skills["key"], range(len(skills)), strict=True))
     labels = labels.assign(skill=labels["skill"].map(numbers))
     labels["part"] = labels["skill"].map(skills["part"])

@@ -97,10 +97,10 @@ def split_groups(
     shares = {part: share for part, share in shares.items() if share > 0}
     if len(left) <= len(shares):
         raise ValueError(
-            f"{len(groups)} {unit}s in {len(left)} groups cannot be divided into "
-            f"{', '.join([TRAIN, *shares])}: a group stays together, so at least "
-            f"{len(shares) + 1} groups are needed. Add {unit}s that belong to none of "
-            "these groups, or divide by something that makes smaller ones"
+            f"too few groups of {unit}s for {', '.join([TRAIN, *shares])}: found "
+            f"{len(left)} ({unit}s: {len(groups)}), expected at least "
+            f"{len(shares) + 1}, for a group stays together. Add {unit}s that belong "
+            "to none of them, or divide by something that makes smaller ones"
         )
     part_of = {}
     for place, (part, share) in enumerate(shares.items()):
