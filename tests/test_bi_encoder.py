@@ -185,6 +185,14 @@ def test_ranks_are_places_among_all_candidates():
     assert ranks.tolist() == [3, 1.5, 4]
 
 
+def test_similarities_that_are_no_numbers_come_last():
+    ranks = rank_answers(
+        lambda rows: np.full((len(rows), 5), np.nan),
+        *(np.array([0, 1]), np.array([3, 4]), np.array([-1, -1])),
+    )
+    assert ranks.tolist() == [6, 6]
+
+
 def test_each_query_is_worth_its_best_and_all_its_answers():
     ranks = np.array([1, 7, 12, 3, *range(1, 8)])
     query = np.array([0, 0, 0, 1, *[2] * 7])

@@ -147,6 +147,16 @@ def test_scores_are_cross_entropy_and_rank():
     assert scores["ranks"].tolist() == ranks.tolist()
 
 
+def test_what_is_no_better_or_no_number_is_no_hit():
+    model = AutoModelForMaskedLM.from_config(ARCHITECTURES["bert"]).eval()
+    head = model.get_output_embeddings()
+    for fill in (0.0, torch.nan):
+        head.weight.data.fill_(fill)
+        head.bias.data.fill_(fill)
+        ranks = score_hidden_tokens(model, a_dataset(model), 3, bf16=False)["ranks"]
+        assert set(ranks) == {model.config.vocab_size - 1}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("count", "rows"), [(7, 7), (7, 10), (0, 0), (0, 3)])
 def test_the_loss_and_its_gradient_are_those_of_torch(dtype, count, rows):

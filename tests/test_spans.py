@@ -127,6 +127,13 @@ def test_tags_agree_with_seqeval():
         assert from_tags(tags, LABELS) == expected
 
 
+def test_any_number_of_labels_is_decoded():
+    scores = np.full((3, 141), -9.0)
+    scores[[0, 1, 2], [139, 140, 140]] = 0
+    (tags,) = decode_tags(scores, np.array([3]))
+    assert tags.tolist() == [139, 140, 140]
+
+
 def test_decoding_finds_the_best_legal_sequence():
     """Against all sequences of three words, one by one."""
     names = tag_names(LABELS)

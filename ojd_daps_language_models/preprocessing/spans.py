@@ -173,7 +173,8 @@ def decode_tags(scores: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
     starts = (np.cumsum(lengths) - lengths)[order]
     ordered = lengths[order]
     longest = int(ordered[0]) if len(ordered) else 0
-    came_from = np.zeros((longest, len(lengths), classes), np.int8)
+    shape = (longest, len(lengths), classes)
+    came_from = np.zeros(shape, np.min_scalar_type(classes))
     best = np.zeros((len(lengths), classes))
     for place in range(longest):
         active = int(np.searchsorted(-ordered, -place))  # texts that have this word

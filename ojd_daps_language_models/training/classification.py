@@ -236,7 +236,9 @@ class TwinSampler(torch.utils.data.Sampler):
             longer = np.maximum(self._lengths[own], self._lengths[self._twins[own]])
             by_length = np.argsort(-longer.astype(np.int32), kind="stable")
             first[start : start + stretch] = own[by_length]
-        for batch in torch.randperm(-(-len(first) // self._per_batch)).numpy():
+        whole = len(first) // self._per_batch
+        # A short batch is the last one, lest it shift all that follow.
+        for batch in [*torch.randperm(whole).tolist(), whole]:
             start = batch * self._per_batch
             own = first[start : start + self._per_batch]
             yield from np.column_stack([own, self._twins[own]]).ravel().tolist()

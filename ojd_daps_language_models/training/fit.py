@@ -1,5 +1,6 @@
 """What every fine-tuning shares: arguments, precision, log and progress."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -316,6 +317,12 @@ class TrainingLog(TrainerCallback):
         found = {LOGGED[key]: value for key, value in logs.items() if key in LOGGED}
         if not found:
             return
+        for key, value in found.items():
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"{self.name}: {key} is {value} after step {state.global_step}; "
+                    "the training has diverged, so training.learning_rate is too high"
+                )
         seconds = round(self._seconds(), 1)
         row = {"step": state.global_step, "epoch": state.epoch, "seconds": seconds}
         self.rows.append({**self.marks, **row, **found})

@@ -319,7 +319,10 @@ def score_hidden_tokens(
         scores["adverts"].append(dataset.blocks[rows].adverts[words >= 0])
         scores["words"].append(words[words >= 0])
         scores["losses"].append((logits.logsumexp(1) - right[:, 0]).cpu().numpy())
-        scores["ranks"].append((logits > right).sum(1).cpu().numpy())
+        # One that is no better than another, as in bf16 some are, comes behind it, and
+        # what is no number last.
+        ranks = (~(logits < right)).sum(1) - 1
+        scores["ranks"].append(ranks.cpu().numpy())
     if not scores["losses"]:
         raise ValueError("no word is hidden: too few adverts to score on")
     return {name: np.concatenate(parts) for name, parts in scores.items()}

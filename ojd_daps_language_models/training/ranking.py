@@ -34,8 +34,9 @@ def rank_answers(
         none = np.flatnonzero(itself[here] >= 0)
         similar[none, itself[here][none]] = -np.inf
         right = similar[np.arange(len(row)), answers[here]][:, None]
-        better, as_good = (similar > right).sum(1), (similar == right).sum(1)
-        ranks[here] = 1 + better + (as_good - 1) / 2
+        # What is no number, as of a training that diverged, comes last.
+        better, as_good = (~(similar <= right)).sum(1), (similar == right).sum(1)
+        ranks[here] = 1 + better + np.maximum(as_good - 1, 0) / 2
     return ranks
 
 
