@@ -114,8 +114,9 @@ class MLMFlow(FlowSpec):
     def start(self):
         """Check what could otherwise fail an hour later."""
         check_parameters(self.epochs, self.seed, nodes=self.nodes)
-        check_publishing(self.push_to, self.config.publishing, self.test_data)
         self.prepared, paths = check_adverts(self, "mlm")
+        given, _ = describe_data(self)
+        check_publishing(self.push_to, self.config.publishing, given["test data"])
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
         folder = get_checkpoint(self.origin, self.config.model.revision)
@@ -136,7 +137,7 @@ class MLMFlow(FlowSpec):
         )
         check_examples(
             self.push_to,
-            self.config.evaluation,
+            describe_data(self)[1],
             collect_training_texts(self.adverts, self.origin),
         )
         self.next(self.tokenize)

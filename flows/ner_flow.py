@@ -148,7 +148,7 @@ class NERFlow(FlowSpec):
         )
         check_examples(
             self.push_to,
-            self.config.evaluation,
+            self.config,
             collect_training_texts(self.texts, self.origin),
         )
         self.labels = self.data_report["labels"]

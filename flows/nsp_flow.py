@@ -117,8 +117,9 @@ class NSPFlow(FlowSpec):
     def start(self):
         """Check what could otherwise fail an hour later."""
         check_parameters(self.epochs, self.seed, self.seeds)
-        check_publishing(self.push_to, self.config.publishing, self.test_data)
         self.prepared, paths = check_adverts(self, "nsp")
+        given, _ = describe_data(self)
+        check_publishing(self.push_to, self.config.publishing, given["test data"])
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
         folder = get_checkpoint(self.origin, self.config.model.revision)

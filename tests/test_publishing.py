@@ -23,7 +23,12 @@ from safetensors.numpy import save_file
 from ojd_daps_language_models.archive import pack_folder
 from ojd_daps_language_models.getters.checkpoints import describe_checkpoint
 from ojd_daps_language_models.publishing.folder import may_leave, write_folder
-from ojd_daps_language_models.publishing.guard import MIN_WORDS, Breach, inspect
+from ojd_daps_language_models.publishing.guard import (
+    MIN_WORDS,
+    Breach,
+    inspect,
+    refuse_examples,
+)
 
 CONFIG = {"model_type": "bert", "vocab_size": 4, "id2label": {"0": "OTHER"}}
 TOKENS = {
@@ -161,6 +166,13 @@ def test_paths_leave_the_json_files_and_all_else_stays_as_it_was(card, tmp_path)
         "nested": {"activation": "gelu/tanh", "é": 1e-12},
         "home": "https://huggingface.co/owner/model",
     }
+
+
+def test_a_folder_called_like_its_type_does_not_take_it_out(card, tmp_path):
+    run = make_run(tmp_path / "saved")
+    run["encoder"] = {**run["encoder"], "checkpoint": "bert"}
+    found = contents(write_folder(run, tmp_path / "out", "owner/name"))
+    assert json.loads(found["config.json"]) == CONFIG
 
 
 def test_a_card_of_a_library_makes_way_for_ours(card, tmp_path):
@@ -466,6 +478,23 @@ def test_names_are_looked_for_in_examples_only(tmp_path):
         Breach, match=r"widget\[0\].text: a person's name \(Ask \[NAME\]"
     ):
         inspect(folder, [], {}, ["GB"], nlp)
+
+
+@pytest.mark.parametrize(
+    ("example", "what"),
+    [
+        ("Call 07700 900123 today.", r"a phone number \(Call \[PHONE\]"),
+        ("Ask Ada about the job.", r"a person's name \(Ask \[NAME\]"),
+        (TRAINED_ON, "a training sentence"),
+    ],
+)
+def test_examples_are_looked_through_before_training(example, what):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": "Ada"}])
+    given = ("evaluation.examples", ["GB"], nlp)
+    refuse_examples(["You need to know about bread."], [TRAINED_ON], *given)
+    with pytest.raises(ValueError, match=rf"evaluation.examples\[1\]: {what}"):
+        refuse_examples(["You need bread.", example], [TRAINED_ON], *given)
 
 
 # What is in it: tokens, secrets, paths, files

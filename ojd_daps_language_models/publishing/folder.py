@@ -120,7 +120,7 @@ def _without_paths(value: Any, checkpoint: str) -> Any:
 
     def is_path(item: Any) -> bool:
         found = isinstance(item, str) and LOCAL_PATH.match(item)
-        return bool(found) or item == checkpoint
+        return bool(found) or ("/" in checkpoint and item == checkpoint)
 
     if isinstance(value, dict):
         return {

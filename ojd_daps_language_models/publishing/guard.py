@@ -181,7 +181,10 @@ def inspect(
     findings += chain.from_iterable(
         _look_through(passage, phone_regions) for passage in passages
     )
-    findings += _find_names(folder, nlp) if nlp else []
+    examples = [
+        said for said in _read_metadata(folder) if said.key.startswith("widget")
+    ]
+    findings += _find_names(examples, nlp) if nlp else []
     seen, sentences, training = _find_training_sentences(passages, training_texts)
     findings += seen
     if findings:
@@ -198,10 +201,14 @@ def inspect(
     }
 
 
-def refuse_training_sentences(
-    examples: Sequence[str], training_texts: Iterable[str], name: str
+def refuse_examples(
+    examples: Sequence[str],
+    training_texts: Iterable[str],
+    name: str,
+    phone_regions: Sequence[str],
+    nlp: "Language | None" = None,
 ) -> None:
-    """Raise ValueError if an example for the card is a training sentence, or nearly.
+    """Raise ValueError if an example for the card would keep the model from leaving.
 
     Known before training, it can still be replaced; a run that is resumed keeps it.
 
@@ -209,15 +216,20 @@ def refuse_training_sentences(
         examples: as the configuration has them.
         training_texts: that the model will have read.
         name: of their key in the configuration.
+        phone_regions: see `inspect`.
+        nlp: likewise.
     """
     passages = [
         Passage("the configuration", f"{name}[{number}]", text)
         for number, text in enumerate(examples)
     ]
     found, _, _ = _find_training_sentences(passages, training_texts)
+    for passage in passages:
+        found += _look_through(passage, phone_regions)
+    found += _find_names(passages, nlp) if nlp else []
     if found:
         listed = [f"- {place}: {what}; {remedy}" for place, what, remedy in found]
-        head = "to publish the model, its card must quote no training data:"
+        head = "to publish the model, its card must not hold:"
         raise ValueError("\n".join([head, *listed]))
 
 
@@ -339,11 +351,8 @@ def _look_through(passage: Passage, phone_regions: Sequence[str]) -> Iterator[Fi
                 yield _personal(place, what, masked, f"[{kind.upper()}]")
 
 
-def _find_names(folder: Path, nlp: "Language") -> Iterator[Finding]:
+def _find_names(examples: list[Passage], nlp: "Language") -> Iterator[Finding]:
     """People's names in the examples of a card."""
-    examples = [
-        said for said in _read_metadata(folder) if said.key.startswith("widget")
-    ]
     texts = replace_names([said.text for said in examples], nlp)
     for said, (masked, count) in zip(examples, texts, strict=True):
         if count:

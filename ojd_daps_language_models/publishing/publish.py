@@ -1,18 +1,18 @@
 """From a run to the hub: write the folder, look through it, push it."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ojd_daps_language_models.configs import Evaluation, PersonalData, Publishing
+from ojd_daps_language_models.configs import PersonalData, Publishing
 from ojd_daps_language_models.preprocessing.personal_data import load_name_pipeline
 from ojd_daps_language_models.publishing.folder import write_folder
-from ojd_daps_language_models.publishing.guard import (
-    inspect,
-    refuse_training_sentences,
-)
+from ojd_daps_language_models.publishing.guard import inspect, refuse_examples
 from ojd_daps_language_models.publishing.hub import check_push, push_folder
+
+if TYPE_CHECKING:
+    from spacy import Language
 
 
 def check_publishing(
@@ -40,19 +40,23 @@ def check_publishing(
 
 
 def check_examples(
-    push_to: str | None, evaluation: Evaluation, training_texts: Iterable[str]
+    push_to: str | None, config: Mapping[str, Any], training_texts: Iterable[str]
 ) -> None:
-    """Raise ValueError if a run that is to publish has training data as an example.
+    """Raise ValueError if a run that is to publish has an example that may not leave:
+    of its training data, or with personal data in it.
 
     Args:
         push_to: `OWNER/NAME` on the hub; None where nothing is to be published.
-        evaluation: of the configuration; its examples are `fill_mask` or `examples`.
+        config: its examples are `fill_mask` or `examples` of `evaluation`.
         training_texts: that the model will have read.
     """
     for name in ("fill_mask", "examples"):
-        if push_to and evaluation.get(name):
-            refuse_training_sentences(
-                evaluation[name], training_texts, f"evaluation.{name}"
+        if push_to and (examples := config["evaluation"].get(name)):
+            refuse_examples(
+                examples,
+                training_texts,
+                f"evaluation.{name}",
+                *_personal_data(config),
             )
 
 
@@ -77,14 +81,8 @@ def export(
         Breach: something in it must not leave.
     """
     write_folder(run, folder, repository)
-    personal_data = PersonalData(**run["config"].get("personal_data", {}))
-    return inspect(
-        folder,
-        training_texts,
-        run["encoder"],
-        personal_data.phone_regions,
-        load_name_pipeline(personal_data.names) if personal_data.names else None,
-    )
+    found = _personal_data(run["config"])
+    return inspect(folder, training_texts, run["encoder"], *found)
 
 
 def publish(
@@ -121,3 +119,9 @@ def publish(
             message=f"Model of {name}",
         )
     return {**pushed, "guard": guard}
+
+
+def _personal_data(config: Mapping[str, Any]) -> tuple[list[str], "Language | None"]:
+    """Regions of telephone numbers, and the pipeline that finds names."""
+    own = PersonalData(**config.get("personal_data", {}))
+    return own.phone_regions, load_name_pipeline(own.names) if own.names else None
