@@ -103,8 +103,8 @@ class MachineChoosesEngine(FlowMutator):
 
 @user_step_decorator
 def measured(step_name, flow, inputs=None, attributes=None):
-    """Keep seconds and peak memory of a step in the artifact `costs`; if it fails, say
-    how to go on.
+    """Keep seconds and peak memory of a step, of its largest process, in the artifact
+    `costs`; if it fails, say how to go on.
 
     With `reads_input=True`, what this package says of its input needs no traceback;
     with `energy=True`, hardware and energy are kept as well.
@@ -122,7 +122,8 @@ def measured(step_name, flow, inputs=None, attributes=None):
         tag_run(flow)
     # Linux counts in kilobytes, macOS in bytes.
     unit = 1024**2 if platform.system() == "Darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    own = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(who).ru_maxrss for who in own) / unit
     cost = {
         "seconds": round(time.monotonic() - start, 1),
         "peak_memory_mb": round(peak),

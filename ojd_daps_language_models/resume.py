@@ -103,7 +103,10 @@ def resumed_by(arguments: Sequence[str]) -> str:
         while frozen in options:
             place = options.index(frozen)
             del options[place : place + 3]  # its name and its value follow
-    return _resume(arguments[0], options, _values("--with", arguments[at + 1 :]))
+    decorators = _values("--with", arguments[at + 1 :])
+    # What is set there may be secret, and the command is kept and shown.
+    shown = [re.sub("^(environment:).*", r"\1…", spec) for spec in decorators]
+    return _resume(arguments[0], options, shown)
 
 
 def resume_command(flow: FlowSpec) -> str:

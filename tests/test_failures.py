@@ -232,6 +232,10 @@ def test_what_is_no_resume_is_not_looked_at():
             "f.py --datastore s3 resume --with retry --with kubernetes:cpu=2",
         ),
         ("f.py resume --origin-run-id 3 --with batch", "f.py resume --with batch"),
+        (
+            'f.py run --with \'environment:vars={"HF_TOKEN": "hf_x"}\'',
+            "f.py resume --with 'environment:…'",
+        ),
         ("'my flows/f.py' run", "'my flows/f.py' resume"),
     ],
 )

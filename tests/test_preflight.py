@@ -288,6 +288,16 @@ def test_a_job_looks_at_its_memory_and_disk_only(context, nobody, monkeypatch):
     assert "3000.9 GB" in disk
 
 
+def test_several_processes_need_as_much_memory_each(context, nobody, monkeypatch):
+    context.flow_datastore = None
+    monkeypatch.setenv("METAFLOW_RUNTIME_ENVIRONMENT", "aws-batch")
+    asked = {"start": ASKED, "train": ASKED}
+    compute = COMPUTE | {"memory": 12_000}
+    check_machine(asked, compute | {"gpu": 4}, ENCODER, ["sample"])
+    with pytest.raises(ValueError, match=r"compute\.memory"):
+        check_machine(asked, compute | {"gpu": 8}, ENCODER, ["sample"])
+
+
 def test_what_a_flow_asks_is_read_from_its_decorators():
     on_batch = SimpleNamespace(name="batch", attributes={"queue": QUEUE})
     card = SimpleNamespace(name="card", attributes={})

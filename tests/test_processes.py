@@ -157,3 +157,10 @@ def test_a_process_that_is_killed_ends_the_training_and_says_so(tiny_bert):
 
 def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_more_processes_than_gpus_are_refused_before_any_begins(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    compute = {"gpu": 0, "processes": 2}
+    with pytest.raises(ValueError, match=r"processes: 2 .* this machine has 1"):
+        train_in_processes(lambda: None, compute=compute)

@@ -59,6 +59,7 @@ def train_in_processes(
         What `train` returned in the first process of this machine.
 
     Raises:
+        ValueError: more processes are asked for than there are GPUs.
         RuntimeError: a process failed, and its traceback was printed, or was killed.
         SystemExit: after SIGTERM.
     """
@@ -84,13 +85,20 @@ def train_in_processes(
 
 
 def _count(compute: Mapping[str, Any]) -> int:
-    if compute.get("processes"):
-        return compute["processes"]
-    if compute["gpu"] < 2:
+    asked = compute.get("processes") or compute["gpu"]
+    if asked < 2:
         return 1
     import torch
 
-    return max(1, min(compute["gpu"], torch.cuda.device_count()))
+    there = torch.cuda.device_count()
+    if not compute.get("processes"):
+        return max(1, min(asked, there))
+    if 0 < there < asked:
+        raise ValueError(
+            f"compute.processes: {asked} need a GPU each, and this machine has "
+            f"{there}; expected at most as many, or null"
+        )
+    return asked
 
 
 def _run(place, train, arguments, named, count, cluster, meeting, sender) -> None:
