@@ -12,7 +12,8 @@ SHELL := /bin/bash
 
 NAME := ojd_daps_language_models
 BASE_PYTHON ?= python3
-CONDA ?= $(or $(CONDA_EXE),$(shell command -v conda))
+# Once a .venv is made, it is used.
+CONDA ?= $(if $(wildcard .venv/.python),,$(or $(CONDA_EXE),$(shell command -v conda)))
 
 # Metaflow refuses root and nobody, and AWS Batch a name with a dot.
 ifeq ($(METAFLOW_USER),)
@@ -49,7 +50,8 @@ ifeq ($(CONDA),)
 	$(BASE_PYTHON) -m venv .venv
 else
 	mkdir -p $(STAMPS)
-	$(PYTHON) --version 2>/dev/null || $(CONDA) create --yes -n $(NAME) python=3.11 pip
+	$(PYTHON) --version 2>/dev/null || $(CONDA) create --yes -n $(NAME) \
+		--override-channels -c conda-forge python=3.11 pip
 endif
 	@touch $@
 
@@ -72,7 +74,8 @@ endif
 $(STAMPS)/.development: $(STAMPS)/.runtime requirements-dev.txt
 	$(PIP) install -r requirements-dev.txt
 	@if git rev-parse --git-dir >/dev/null 2>&1; \
-	then set -x; $(PYTHON) -m pre_commit install; fi
+	then set -x; $(PYTHON) -m pre_commit install \
+		|| echo "no git hooks: run 'pre-commit run' before a commit"; fi
 	@touch $@
 
 # --- Flows: a target for each file in flows/ ------------------------------------------
