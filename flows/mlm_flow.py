@@ -2,7 +2,8 @@
 
 python flows/mlm_flow.py run
 python flows/mlm_flow.py run --data adverts.csv --epochs 3
-python flows/mlm_flow.py --config config configs/production/mlm.yaml run --with batch
+python flows/mlm_flow.py --config config configs/production/mlm.yaml \
+    run --data s3://bucket/adverts/ --with batch
 python flows/mlm_flow.py card view evaluate
 """
 
@@ -123,7 +124,8 @@ class MLMFlow(FlowSpec):
         self.revision = pin_revision(folder, self.config.model.revision)
         self.encoder = describe_checkpoint(folder, self.checkpoint)
         check_masked_lm(self.encoder, self.config.training.block_size)
-        check_machine(asked_of(self), self.config.compute, self.encoder, paths)
+        asked, compute = asked_of(self), self.config.compute
+        check_machine(asked, compute, self.encoder, paths, self.prepared)
         self.code = describe_code()
         self.began_as = f"{current.flow_name}/{current.run_id}"
         self.next(self.load)

@@ -3,7 +3,8 @@
 python flows/nsp_flow.py run
 python flows/nsp_flow.py run --data adverts.csv --checkpoint run:MLMFlow/latest
 python flows/nsp_flow.py run --seeds 5
-python flows/nsp_flow.py --config config configs/production/nsp.yaml run --with batch
+python flows/nsp_flow.py --config config configs/production/nsp.yaml \
+    run --data s3://bucket/adverts/ --with batch
 python flows/nsp_flow.py card view evaluate
 """
 
@@ -126,7 +127,8 @@ class NSPFlow(FlowSpec):
         self.revision = pin_revision(folder, self.config.model.revision)
         self.encoder = describe_checkpoint(folder, self.checkpoint)
         check_classifier(self.encoder, self.config.training.max_length)
-        check_machine(asked_of(self), self.config.compute, self.encoder, paths)
+        asked, compute = asked_of(self), self.config.compute
+        check_machine(asked, compute, self.encoder, paths, self.prepared)
         self.code = describe_code()
         self.began_as = f"{current.flow_name}/{current.run_id}"
         self.all_seeds = list(range(self.seed, self.seed + self.seeds))

@@ -34,7 +34,6 @@ from ojd_daps_language_models.flow_utils import (
 from ojd_daps_language_models.getters.adverts import iter_shard, list_shards
 from ojd_daps_language_models.getters.records import check_records
 from ojd_daps_language_models.preflight import asked_of, check_shards
-from ojd_daps_language_models.preprocessing.duplicates import count_bands
 from ojd_daps_language_models.resume import launch
 from ojd_daps_language_models.stores import open_store
 
@@ -63,12 +62,17 @@ class PrepareAdvertsFlow(FlowSpec):
     @step
     def start(self):
         """Check what could otherwise fail an hour later, and make the shards."""
+        from ojd_daps_language_models.preprocessing.shards import group_bands
+
         given = {
             "train": self.data,
             "validation": self.validation_data,
             "test": self.test_data,
         }
         self.given = {part: path for part, path in given.items() if path}
+        group_bands(
+            self.config.duplicates.near_threshold, self.config.shards.bands_per_task
+        )
         for path in self.given.values():
             check_records(path, self.config.data.columns, "mlm")
         self.shards = list_shards(self.given, self.config.shards.megabytes)
@@ -76,6 +80,8 @@ class PrepareAdvertsFlow(FlowSpec):
         self.code = describe_code()
         self.began_as = f"{current.flow_name}/{current.run_id}"
         self.place = place_beside_runs(self, f"prepared_adverts/{self.began_as}")
+        if self.place is None:
+            raise ValueError("prepared adverts need a datastore on this disk or on S3")
         print(f"shards: {len(self.shards)}, prepared in {self.place}")
         self.parts = [shard["part"] for shard in self.shards]
         self.numbers = list(range(len(self.shards)))
@@ -89,10 +95,13 @@ class PrepareAdvertsFlow(FlowSpec):
     @step
     def prepare(self):
         """Clean the adverts of a shard, and take their fingerprints."""
-        from ojd_daps_language_models.preprocessing.shards import stage_shard
+        from ojd_daps_language_models.preprocessing.shards import (
+            open_staged,
+            stage_shard,
+        )
 
         chunks = iter_shard(self.shards[self.input], self.config.data)
-        store = open_store(self.place)
+        store = open_staged(self.place)
         self.found_by = stage_shard(store, self.input, chunks, self.config)
         self.next(self.gather)
 
@@ -115,8 +124,7 @@ class PrepareAdvertsFlow(FlowSpec):
 
         read_rows(open_store(self.place), self.parts)
         self.bands = group_bands(
-            count_bands(self.config.duplicates.near_threshold),
-            self.config.shards.bands_per_task,
+            self.config.duplicates.near_threshold, self.config.shards.bands_per_task
         )
         self.groups = list(range(len(self.bands)))
         self.next(self.match, foreach="groups")
@@ -125,14 +133,17 @@ class PrepareAdvertsFlow(FlowSpec):
         cpu=config_expr("config.compute.cpu"),
         memory=config_expr("config.compute.memory"),
     )
-    @measured
+    @measured(reads_input=True)
     @step
     def match(self):
         """Link the near duplicates that some bands of the signatures show."""
-        from ojd_daps_language_models.preprocessing.shards import link_shards
+        from ojd_daps_language_models.preprocessing.shards import (
+            link_shards,
+            open_staged,
+        )
 
         link_shards(
-            open_store(self.place),
+            open_staged(self.place),
             self.parts,
             self.input,
             self.bands[self.input],
@@ -156,10 +167,13 @@ class PrepareAdvertsFlow(FlowSpec):
     @step
     def divide(self):
         """Decide which adverts are kept, and in which part."""
-        from ojd_daps_language_models.preprocessing.shards import divide_shards
+        from ojd_daps_language_models.preprocessing.shards import (
+            divide_shards,
+            open_staged,
+        )
 
         self.data_report = self.found_by | divide_shards(
-            open_store(self.place),
+            open_staged(self.place),
             self.parts,
             len(self.groups),
             list(self.given),
@@ -171,13 +185,16 @@ class PrepareAdvertsFlow(FlowSpec):
         cpu=config_expr("config.compute.cpu"),
         memory=config_expr("config.compute.memory"),
     )
-    @measured
+    @measured(reads_input=True)
     @step
     def write(self):
         """Write the adverts of a shard, and those that are kept aside."""
-        from ojd_daps_language_models.preprocessing.shards import write_shard
+        from ojd_daps_language_models.preprocessing.shards import (
+            open_staged,
+            write_shard,
+        )
 
-        self.files = write_shard(open_store(self.place), self.input)
+        self.files = write_shard(open_staged(self.place), self.input)
         self.next(self.finish)
 
     @card(type="blank")

@@ -25,7 +25,7 @@ def check_adverts(flow: Any, task: str) -> tuple[dict | None, list[str]]:
 
     Returns:
         The manifest where `--data` names prepared adverts, None for all others; and the
-        paths of all adverts.
+        paths of adverts that will be read into memory, which prepared ones are not.
 
     Raises:
         ValueError, OSError: as `find_prepared` and `check_records`.
@@ -46,7 +46,7 @@ def check_adverts(flow: Any, task: str) -> tuple[dict | None, list[str]]:
     differ = [name for name, kept in prepared["config"].items() if kept != own[name]]
     if differ:
         print(f"{', '.join(differ)}: as {prepared['data']} was prepared, not as here")
-    return prepared, [f"{prepared['place']}/adverts/"]
+    return prepared, []
 
 
 def prepared_of(flow: Any) -> dict | None:

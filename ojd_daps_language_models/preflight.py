@@ -51,6 +51,7 @@ def check_machine(
     compute: Mapping[str, Any],
     encoder: Mapping[str, Any],
     paths: Iterable[str | None],
+    prepared: Mapping[str, Any] | None = None,
 ) -> None:
     """Refuse a run that could not come to its end where its steps are to run.
 
@@ -59,6 +60,7 @@ def check_machine(
         compute: of the configuration.
         encoder: that the run begins from, of `describe_checkpoint`.
         paths: of the data, None where no such part was given.
+        prepared: manifest of prepared adverts, which stay in their files.
 
     Raises:
         ValueError: a list of all that is wrong, each with its remedy.
@@ -83,6 +85,8 @@ def check_machine(
         ]
     else:
         problems += [check_sight(encoder["checkpoint"]), check_datastore()]
+        if prepared:
+            problems.append(check_sight(prepared["place"], "--data"))
         problems += find_problems(asked)
     _refuse(problems, asked)
 
@@ -327,17 +331,17 @@ def check_image(engine: str, name: str | None) -> str | None:
     )
 
 
-def check_sight(checkpoint: str) -> str | None:
-    """Whether a job can see the checkpoint."""
-    if checkpoint.startswith("run:") and not _has_service():
+def check_sight(place: str, option: str = "--checkpoint") -> str | None:
+    """Whether a job can see a checkpoint, or other files that it reads."""
+    if place.startswith("run:") and not _has_service():
         return (
-            f"without a metadata service no job finds {checkpoint}: set "
+            f"without a metadata service no job finds {place}: set "
             "METAFLOW_DEFAULT_METADATA=service and METAFLOW_SERVICE_URL"
         )
-    if Path(checkpoint).expanduser().is_dir():
+    if Path(place).expanduser().is_dir():
         return (
-            f"{checkpoint} is on this machine, where no job sees it: copy it with "
-            "`aws s3 cp --recursive`, and give --checkpoint s3://…"
+            f"{place} is on this machine, where no job sees it: copy it with "
+            f"`aws s3 cp --recursive`, and give {option} s3://…"
         )
     return None
 

@@ -106,7 +106,13 @@ def resumed_by(arguments: Sequence[str]) -> str:
     decorators = _values("--with", arguments[at + 1 :])
     # What is set there may be secret, and the command is kept and shown.
     shown = [re.sub("^(environment:).*", r"\1…", spec) for spec in decorators]
-    return _resume(arguments[0], options, shown)
+    limits = [
+        word
+        for option in ("--max-workers", "--max-num-splits")
+        for value in _values(option, arguments[at + 1 :])[-1:]
+        for word in (option, value)
+    ]
+    return _resume(arguments[0], options, shown, limits)
 
 
 def resume_command(flow: FlowSpec) -> str:
@@ -133,11 +139,17 @@ def resume_command_of(run_id: str, script: str, engine: str | None) -> str:
     return f"{_resume(script, (), [engine] if engine else [])} {run_id}"
 
 
-def _resume(script: str, options: Sequence[str], decorators: Sequence[str]) -> str:
+def _resume(
+    script: str,
+    options: Sequence[str],
+    decorators: Sequence[str],
+    limits: Sequence[str] = (),
+) -> str:
     profile = os.environ.get("METAFLOW_PROFILE")
     words = [
         *("python", script, *options, "resume"),
         *(word for name in decorators for word in ("--with", name)),
+        *limits,
         "--origin-run-id",
     ]
     setting = f"METAFLOW_PROFILE={shlex.quote(profile)} " if profile else ""

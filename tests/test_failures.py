@@ -237,6 +237,10 @@ def test_what_is_no_resume_is_not_looked_at():
             "f.py resume --with 'environment:…'",
         ),
         ("'my flows/f.py' run", "'my flows/f.py' resume"),
+        (
+            "f.py run --max-workers 4 --with batch --max-num-splits=200",
+            "f.py resume --with batch --max-workers 4 --max-num-splits 200",
+        ),
     ],
 )
 def test_the_command_keeps_what_a_run_does_not(monkeypatch, typed, expected):

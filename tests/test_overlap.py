@@ -35,6 +35,15 @@ def test_what_is_planted_is_counted():
     }
 
 
+def test_training_adverts_may_come_in_pieces(monkeypatch):
+    train = [[f"The {word} is ours to look after."] for word in "abcdefg"]
+    held_out = [train[0], ["Nobody else wrote this very line."], train[6], train[3]]
+    whole = overlap(train, held_out)
+    monkeypatch.setattr("ojd_daps_language_models.preprocessing.overlap._AT_ONCE", 2)
+    assert overlap(iter(train), held_out) == whole
+    assert (whole["verbatim"], whole["near"]) == (3 / 4, 3 / 4)
+
+
 def test_shorter_sentences_count_if_asked_for():
     report = overlap(TRAIN, [["Apply now!"], ["- - - -"]], min_words=2)
     assert (report["sentences"], report["verbatim_sentences"]) == (1, 1)

@@ -199,6 +199,14 @@ def test_a_checkpoint_that_no_job_sees(tmp_path, context):
     assert "METAFLOW_SERVICE_URL" in check_sight("run:MLMFlow/1")
 
 
+def test_prepared_adverts_that_no_job_sees(ready, s3, tmp_path):
+    prepared = {"place": f"s3://{s3.bucket}/adverts"}
+    check_machine({"train": ASKED}, COMPUTE, ENCODER, [], prepared)
+    prepared = {"place": str(tmp_path)}
+    with pytest.raises(ValueError, match=r"no job sees it: .* give --data s3://"):
+        check_machine({"train": ASKED}, COMPUTE, ENCODER, [], prepared)
+
+
 def test_a_gpu_is_looked_for_in_jobs_only(monkeypatch):
     monkeypatch.delenv("METAFLOW_RUNTIME_ENVIRONMENT", raising=False)
     check_gpu(1)

@@ -23,7 +23,7 @@ from flows import (
 from ojd_daps_language_models import preflight
 from ojd_daps_language_models.advert_data import texts_by_part
 from ojd_daps_language_models.configs import NSPConfig, parse_config
-from ojd_daps_language_models.getters import prepared
+from ojd_daps_language_models.getters import checkpoints, prepared
 from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.prepared import (
     PreparedSentences,
@@ -217,6 +217,30 @@ def test_what_was_not_prepared_is_left_to_others(home, tmp_path):
     for path in (tmp_path, home / "adverts", home / "nowhere", "sample", "hf://a/b"):
         assert find_prepared(str(path)) is None
     assert find_prepared("s3://bucket/adverts.csv") is None
+
+
+def test_a_prefix_on_s3_may_have_a_dot(monkeypatch):
+    manifest = {"schema": 1, "files": []}
+    monkeypatch.setattr(prepared, "_read_manifest", lambda place: manifest)
+    monkeypatch.setattr(prepared, "check_files", lambda prepared: None)
+    place = "s3://bucket/adverts-2024.06"
+    assert find_prepared(place)["place"] == place
+
+
+def test_a_checkpoint_whose_adverts_are_gone_is_named(folder, tmp_path, monkeypatch):
+    copy = copy_of(folder, tmp_path)
+    found = find_prepared(str(copy))
+    artifacts = {"origin": "embedded"}
+    monkeypatch.setattr(checkpoints, "get_training_rows", lambda *_: found)
+    monkeypatch.setattr(checkpoints, "get_run_artifact", lambda *a: artifacts[a[-1]])
+    texts = checkpoints.get_training_texts("run:MLMFlow/12")
+    expected = list(PreparedTexts(found, "train"))
+    assert list(texts) == list(texts) == expected and len(texts) == len(expected) > 0
+    both = checkpoints.collect_training_texts(found, "run:MLMFlow/12")
+    assert len(both) == 2 * len(expected) and expected[0] in both
+    shutil.rmtree(copy)
+    with pytest.raises(FileNotFoundError, match=r"MLMFlow/12 was trained on .*copy"):
+        checkpoints.get_training_texts("run:MLMFlow/12")
 
 
 def test_a_run_that_has_not_come_to_its_end_is_refused(tmp_path, monkeypatch):

@@ -16,7 +16,6 @@ from ojd_daps_language_models.getters.adverts import (
 )
 from ojd_daps_language_models.preprocessing import shards as preparation
 from ojd_daps_language_models.preprocessing.adverts import prepare_adverts
-from ojd_daps_language_models.preprocessing.duplicates import count_bands
 from ojd_daps_language_models.sample_data.generate_adverts import generate_adverts
 from ojd_daps_language_models.stores import Folder
 
@@ -68,7 +67,7 @@ def in_shards(paths, config, store, megabytes, bands):
         chunks = iter_shard(shard, config.data)
         found_by = preparation.stage_shard(store, number, chunks, config)
     threshold = config.duplicates.near_threshold
-    groups = preparation.group_bands(count_bands(threshold), bands)
+    groups = preparation.group_bands(threshold, bands)
     for number, group in enumerate(groups):
         preparation.link_shards(store, parts, number, group, threshold)
     decided = preparation.divide_shards(store, parts, len(groups), paths, config)
@@ -169,3 +168,17 @@ def test_a_shard_that_fails_leaves_no_file(folder, tmp_path):
     with pytest.raises(ConnectionError):
         preparation.stage_shard(store, 0, cut_off(), CONFIG)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_more_tasks_than_metaflow_makes_are_refused():
+    assert len(preparation.group_bands(0.8, 1)) <= preparation.MOST_TASKS
+    with pytest.raises(ValueError, match=r"bands_per_task: 1 of 128 .* expected 2 or"):
+        preparation.group_bands(0.5, 1)
+    assert len(preparation.group_bands(0.5, 2)) == 64
+
+
+def test_what_is_prepared_is_not_changed_any_more(tmp_path):
+    preparation.open_staged(str(tmp_path))
+    preparation.write_manifest(Folder(tmp_path), {"files": []})
+    with pytest.raises(ValueError, match=r"these adverts are prepared.* a new run"):
+        preparation.open_staged(str(tmp_path))

@@ -15,7 +15,7 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from ojd_daps_language_models.archive import unpack_folder
-from ojd_daps_language_models.getters.prepared import PreparedTexts
+from ojd_daps_language_models.getters.prepared import PreparedTexts, check_files
 from ojd_daps_language_models.getters.runs import (
     get_run_artifact,
     get_training_rows,
@@ -161,7 +161,32 @@ def get_training_texts(checkpoint: str) -> Collection[str] | None:
         return None
     run = split_run(checkpoint)
     rows = get_training_rows(*run)
+    if isinstance(rows, dict):
+        try:
+            check_files(rows)
+        except (FileNotFoundError, ValueError) as error:
+            raise FileNotFoundError(
+                f"{checkpoint} was trained on the adverts of {rows['data']}, which "
+                f"what is held out or published is compared with: {error}"
+            ) from error
     return collect_training_texts(rows, get_run_artifact(*run, "origin"))
+
+
+class TextsOfRuns(Collection[str]):
+    """The texts of several collections, one after the other, which are read anew each
+    time: those of prepared adverts never are in memory all at once."""
+
+    def __init__(self, collections: Sequence[Collection[str]]):
+        self._collections = collections
+
+    def __len__(self) -> int:
+        return sum(map(len, self._collections))
+
+    def __iter__(self) -> Iterator[str]:
+        return itertools.chain.from_iterable(self._collections)
+
+    def __contains__(self, text: object) -> bool:
+        return any(text in texts for texts in self._collections)
 
 
 def collect_training_texts(
@@ -176,11 +201,10 @@ def collect_training_texts(
     """
     before = get_training_texts(checkpoint) or []
     if isinstance(rows, dict):
-        own = PreparedTexts(rows, "train")
-        return [*before, *own] if before else own
+        return TextsOfRuns([before, PreparedTexts(rows, "train")])
     train = rows[rows["part"] == "train"]
     columns = train.columns.intersection(["text", "other"])
-    return [*before, *itertools.chain.from_iterable(train[name] for name in columns)]
+    return TextsOfRuns([before, *(train[name].tolist() for name in columns)])
 
 
 def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from ojd_daps_language_models.getters.runs import (
     split_run,
 )
 from ojd_daps_language_models.getters.storage import (
+    FORMATS,
     File,
     explained_faults,
     file_sizes,
+    file_suffix,
     open_file,
 )
 
@@ -41,7 +43,7 @@ def find_prepared(path: str) -> dict[str, Any] | None:
         FileNotFoundError: there is no such run, it has not come to its end, or a file
             is missing.
     """
-    is_file = path.startswith("s3://") and Path(path).suffix and path[-1] != "/"
+    is_file = path.startswith("s3://") and file_suffix(path) in FORMATS
     if path == "sample" or path.startswith("hf://") or is_file:
         return None
     if path.startswith("run:"):
@@ -63,8 +65,9 @@ def find_prepared(path: str) -> dict[str, Any] | None:
             f"{path}: prepared by a newer version of this package (schema "
             f"{manifest['schema']}, and {SCHEMA} can be read); install that"
         )
-    _check_files(place, manifest["files"])
-    return manifest | {"data": data, "place": place}
+    prepared = manifest | {"data": data, "place": place}
+    check_files(prepared)
+    return prepared
 
 
 class PreparedTexts(Collection[str]):
@@ -158,9 +161,12 @@ def _read_manifest(place: str) -> dict[str, Any] | None:
     return manifest if is_ours else None
 
 
-def _check_files(place: str, files: Sequence[dict]) -> None:
+def check_files(prepared: dict[str, Any]) -> None:
+    """Raise FileNotFoundError where a file of prepared adverts is missing, ValueError
+    where one is cut short."""
+    place = prepared["place"]
     for kind in ("adverts", "kept_aside"):
-        own = [file for file in files if file["name"].startswith(f"{kind}/")]
+        own = [f for f in prepared["files"] if f["name"].startswith(f"{kind}/")]
         found = file_sizes(
             f"{place}/{kind}/",
             [File(f"{place}/{file['name']}", file["name"]) for file in own],

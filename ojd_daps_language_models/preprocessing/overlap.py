@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ojd_daps_language_models.preprocessing.duplicates import (
     has_near_duplicate,
 )
 
+_AT_ONCE = 50_000  # training adverts
 MIN_WORDS = 5  # shorter sentences, such as headings, are not looked for
 _MEANING = {
     "verbatim": "of the held-out sentences stand word for word in training",
@@ -27,7 +29,7 @@ def measure_overlap(
     """Count what of each held-out part stands in the training adverts.
 
     Sentences are kept as 64-bit hashes, adverts as signatures, so either part can be a
-    generator.
+    generator; of training adverts some at a time, so that millions take little memory.
 
     Args:
         train: the sentences of each training advert.
@@ -41,15 +43,23 @@ def measure_overlap(
         there; counts: `sentences` (those looked for), `verbatim_sentences`, `adverts`,
         `adverts_with_verbatim`, `adverts_with_near`.
     """
-    train_sentences, _, train_signatures = _fingerprints(train, min_words)
-    train_sentences = np.unique(train_sentences)
-    report = {}
-    for part, adverts in held_out.items():
-        sentences, numbers, signatures = _fingerprints(adverts, min_words)
-        verbatim = np.isin(sentences, train_sentences)
-        near = has_near_duplicate(signatures, train_signatures, threshold)
-        report[part] = describe_overlap(numbers, verbatim, near)
-    return report
+    sought = {name: _fingerprints(own, min_words) for name, own in held_out.items()}
+    found = {
+        name: (np.zeros(len(sentences), bool), np.zeros(len(signatures), bool))
+        for name, (sentences, _, signatures) in sought.items()
+    }
+    train = iter(train)
+    while some := list(islice(train, _AT_ONCE)):
+        train_sentences, _, train_signatures = _fingerprints(some, min_words)
+        train_sentences = np.unique(train_sentences)
+        for name, (sentences, _, signatures) in sought.items():
+            verbatim, near = found[name]
+            verbatim |= np.isin(sentences, train_sentences)
+            near |= has_near_duplicate(signatures, train_signatures, threshold)
+    return {
+        name: describe_overlap(numbers, *found[name])
+        for name, (_, numbers, _) in sought.items()
+    }
 
 
 def describe_overlap(

@@ -32,6 +32,7 @@ from ojd_daps_language_models.preprocessing.adverts import (
 from ojd_daps_language_models.preprocessing.duplicates import (
     SLOTS,
     band_keys,
+    count_bands,
     distinct_texts,
     exact_fingerprints,
     fingerprint,
@@ -60,10 +61,11 @@ from ojd_daps_language_models.preprocessing.sentences import (
     split_sentences,
 )
 from ojd_daps_language_models.preprocessing.splits import TEST, TRAIN, VALIDATION
-from ojd_daps_language_models.stores import Store
+from ojd_daps_language_models.stores import Store, open_store
 
 SCHEMA = 1  # of the manifest and its files
 MANIFEST = "manifest.json"
+MOST_TASKS = 100  # that Metaflow makes of a step
 DIGEST = 16  # bytes
 BATCH = 10_000  # rows in memory with their texts
 GIVEN = dict.fromkeys(["id", "text", "employer", "title", "date", "source"], "string")
@@ -172,8 +174,33 @@ def check_alike(found_by: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
     return found_by[0]
 
 
-def group_bands(bands: int, per_task: int) -> list[list[int]]:
-    """The numbers of bands that each task looks for near duplicates in."""
+def open_staged(place: str) -> Store:
+    """The store of adverts that are being prepared.
+
+    Raises:
+        ValueError: they are ready, and others may read them.
+    """
+    store = open_store(place)
+    if MANIFEST in store.names():
+        raise ValueError(
+            f"{place}: these adverts are prepared, and trainings may read them, so "
+            "nothing changes them any more; expected a new run"
+        )
+    return store
+
+
+def group_bands(threshold: float, per_task: int) -> list[list[int]]:
+    """The numbers of bands that each task looks for near duplicates in.
+
+    Raises:
+        ValueError: these would be more tasks than Metaflow makes of a step.
+    """
+    bands = count_bands(threshold)
+    if -(-bands // per_task) > MOST_TASKS:
+        raise ValueError(
+            f"shards.bands_per_task: {per_task} of {bands} bands make more than "
+            f"{MOST_TASKS} tasks; expected {-(-bands // MOST_TASKS)} or more"
+        )
     numbers = list(range(bands))
     return [numbers[start : start + per_task] for start in range(0, bands, per_task)]
 
