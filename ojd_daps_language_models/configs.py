@@ -228,7 +228,9 @@ class PersonalData(Section):
     """What is replaced by a placeholder before a model sees a text."""
 
     phone_regions: list[Annotated[str, AfterValidator(_know_region)]] = Field(
-        ["GB"], description="ISO 3166 codes whose national phone numbers are known"
+        ["GB"],
+        min_length=1,
+        description="ISO 3166 codes whose national phone numbers are known",
     )
     names: str | None = Field(
         "auto",

@@ -2,15 +2,24 @@
 
 import ctypes
 import resource
+from pathlib import Path
 
 import pytest
 import torch
 
 from ojd_daps_language_models.training.memory import keeping_memory
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc only"
-)
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+pytestmark = [
+    pytest.mark.skipif(
+        not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc only"
+    ),
+    pytest.mark.skipif(
+        resource.getpagesize() > 4096
+        or (HUGE_PAGES.exists() and "[always]" in HUGE_PAGES.read_text()),
+        reason="counts pages of 4 kB",
+    ),
+]
 
 
 def count_faults() -> int:

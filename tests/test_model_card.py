@@ -331,17 +331,21 @@ def test_published_scores_stand_beside_those_on_the_same_test_set(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "test_data, test_set, name",
+    "data, test_data, test_set, name",
     [
-        (None, None, "the test part of the sample"),
-        ("zoltan.csv", None, "a test set that was given (local file)"),
-        ("hf://datasets/a/pairs", None, "a/pairs"),
-        ("zoltan.csv", "PairSpan test", "PairSpan test"),
+        ("sample", None, None, "the test part of the sample"),
+        ("mine.csv", None, None, "the test part of its own data (local file)"),
+        ("hf://datasets/a/pairs", None, None, "the test part of a/pairs"),
+        ("sample", "zoltan.csv", None, "a test set that was given (local file)"),
+        ("sample", "hf://datasets/a/pairs", None, "a/pairs"),
+        ("sample", "zoltan.csv", "PairSpan test", "PairSpan test"),
     ],
 )
-def test_it_names_what_the_model_was_scored_on(test_data, test_set, name, tmp_path):
+def test_it_names_what_the_model_was_scored_on(
+    data, test_data, test_set, name, tmp_path
+):
     run = make_run("nsp")
-    run["lineage"]["test data"] = test_data
+    run["lineage"] |= {"data": data, "test data": test_data}
     run["config"]["publishing"]["test_set"] = test_set
     assert f"On {name}, scored once." in write(tmp_path, run)
     results = ModelCard.load(tmp_path / "README.md").data.eval_results
@@ -363,12 +367,12 @@ def test_published_scores_on_another_test_set_are_refused(
         write(tmp_path, refer(make_run("nsp"), test_set, test_data))
 
 
-def test_a_published_score_by_another_measure_is_refused(tmp_path):
+def test_a_published_score_by_another_measure_is_left_out(tmp_path, capsys):
     run = refer(make_run("nsp"), "PairSpan test", "test.csv", score="all, f1")
-    with pytest.raises(
-        ValueError, match=r"no score 'all, f1'.*all, accuracy; all, roc"
-    ):
-        write(tmp_path, run)
+    assert "JobBERT" not in write(tmp_path, run).partition("The configuration:")[0]
+    said = capsys.readouterr().out
+    assert "left out of the card: JobBERT, for the run has no score 'all, f1'" in said
+    assert "all, accuracy; all, roc" in said
 
 
 # ----------------------------------------------------------------- what must not leave
@@ -583,11 +587,26 @@ def test_of_several_layers_the_published_model_is_told(tmp_path):
     assert "| KNOWLEDGE, f1 | 0.4002 |" in spread
 
 
-def test_without_training_it_says_so_and_draws_no_curve(tmp_path):
-    run = make_run("nsp") | {"training_log": pd.DataFrame()}
+@every_task
+def test_without_training_it_says_so_and_draws_no_curve(task, tmp_path):
+    run = make_run(task) | {"training_log": pd.DataFrame()}
     text = write(tmp_path, run)
     assert "Nothing was trained" in text and "## Training" not in text
+    said = text.partition("The configuration:")[0]
+    for true in ("what that has learnt", "taught it nothing"):
+        said = said.replace(true, "")
+    for untrue in ("taught it", "learnt", "It was trained", "recipe was trained"):
+        assert untrue not in said
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["scores.png"]
+
+
+def test_it_says_what_kept_sentences_together(tmp_path):
+    run = make_run("company_descriptions")
+    assert "resamples of employers" in write(tmp_path, run)
+    run["metrics"]["grouped_by"] = "adverts"
+    text = write(tmp_path, run)
+    assert "resamples of adverts" in text and "paired by adverts" in text
+    assert " employers taught it" not in text and " adverts taught it" in text
 
 
 def test_it_warns_of_a_small_test_part(tmp_path):

@@ -42,9 +42,11 @@ def company_descriptions_report(
     """Append the whole report of a run on company descriptions."""
     rows = {group: _rows(metrics, group) for group in GROUPS}
     confusion = {"test sentences": metrics["confusion"]}
+    taught = taught_by(data_report, training_log, "sentence")
+    taught = taught.replace("employers", whose(metrics))
     for component in (
         Markdown(f"# {name}"),
-        Markdown(summary(metrics) + taught_by(data_report, training_log, "sentence")),
+        Markdown(summary(metrics) + taught),
         Markdown("## Scores on the test sentences"),
         *_score_tables(rows),
         Markdown(_how_to_read(metrics)),
@@ -71,9 +73,9 @@ def summary(metrics: dict) -> str:
     scores = metrics["scores"]["company_description"]
     return (
         "Given a sentence of a job advert, the model says whether it describes the "
-        f"company. On {metrics['sentences']:,} sentences of {metrics['employers']:,} "
-        "employers that it never saw, its F1 for company descriptions is "
-        f"**{interval(scores['f1']['after'])}**; that of TF-IDF and logistic "
+        f"company. On {metrics['sentences']:,} held-out sentences of "
+        f"{metrics['employers']:,} {whose(metrics)}, its F1 for company descriptions "
+        f"is **{interval(scores['f1']['after'])}**; that of TF-IDF and logistic "
         f"regression is {interval(scores['f1']['tfidf'])}, of the checkpoint before "
         f"training {interval(scores['f1']['before'])}. It finds "
         f"**{interval(scores['recall']['after'], '{:.1%}')}** of the company "
@@ -85,14 +87,19 @@ def summary(metrics: dict) -> str:
     )
 
 
+def whose(metrics: dict) -> str:
+    """What keeps sentences together: earlier runs do not say."""
+    return metrics.get("grouped_by", "employers")
+
+
 def _how_to_read(metrics: dict) -> str:
     return (
-        "In brackets: 95% intervals from a bootstrap over employers. The change is "
-        "after minus before training, the gain after training minus TF-IDF; both are "
-        "paired. Undefined: a share of nothing, as the precision of a system that "
-        "never says yes. Average precision needs no threshold; chance has the share "
-        f"of company descriptions, {metrics['prevalence']['test']:.1%} of the test "
-        "sentences. Precision at a share of "
+        f"In brackets: 95% intervals from a bootstrap over {whose(metrics)}. The "
+        "change is after minus before training, the gain after training minus TF-IDF; "
+        "both are paired. Undefined: a share of nothing, as the precision of a system "
+        "that never says yes. Average precision needs no threshold; chance has the "
+        f"share of company descriptions, {metrics['prevalence']['test']:.1%} of the "
+        "test sentences. Precision at a share of "
         f"{metrics['prevalence']['assumed']:.1%}: where company descriptions are as "
         "rare as is assumed in use. Brier score: mean squared error of the "
         f"probabilities; less is better. {metrics['decision']} TF-IDF goes with "

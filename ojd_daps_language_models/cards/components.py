@@ -105,7 +105,7 @@ def taught_by(
     if log.empty:
         return UNTRAINED
     units, groups = (report["parts"]["train"][f"{name}s"] for name in (unit, group))
-    return f"{units:,} {unit}s of {groups:,} {group}s taught it."
+    return f"{units:,} {unit}s{f' of {groups:,} {group}s' if groups else ''} taught it."
 
 
 def training_section(log: pd.DataFrame, loss: str, score: str | None = None) -> list:

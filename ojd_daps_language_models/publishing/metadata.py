@@ -73,7 +73,9 @@ def name_test_set(run: dict[str, Any]) -> str:
     lineage, publishing = run["lineage"], run["config"]["publishing"]
     given = lineage["test data"]
     if not given:
-        return f"the test part of {name_data(lineage['data'])}"
+        data = name_data(lineage["data"])
+        known = data == "the sample" or ON_THE_HUB.match(lineage["data"])
+        return f"the test part of {data if known else f'its own data ({data})'}"
     if publishing["test_set"] or ON_THE_HUB.match(given):
         return publishing["test_set"] or name_data(given)
     return f"a test set that was given ({name_data(given)})"

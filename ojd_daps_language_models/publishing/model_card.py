@@ -65,7 +65,7 @@ FUNCTIONS = (
     *(capitalise, facts, show, show_share, table),
     *(by_group, name_group, name_measure, name_score, score_table),
 )
-STEP_COSTS = {"seconds": "seconds", "peak_memory_mb": "peak memory (MB)"}
+STEP_COSTS = {"seconds": "seconds", "peak_memory_mb": "peak memory of a process (MB)"}
 ANCESTOR = {
     "checkpoint": "its checkpoint",
     "data": "its data",

@@ -217,6 +217,7 @@ def evaluate(
     return {
         "sentences": len(test),
         "employers": int(said["employer"].nunique()),
+        "grouped_by": "employers" if test["employer"].notna().any() else "adverts",
         "truncated": int(tokens["test"]["truncated"].sum()),
         "labels": list(LABELS),
         "architecture": type(before).__name__,
