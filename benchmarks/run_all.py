@@ -28,7 +28,9 @@ SETS: dict[str, dict[str, list[str]]] = {
         "near_duplicates": ["--adverts", "8000", "--rounds", "2"],
         "memory": ["--sizes", "1000", "4000", "10000"],
         "preparing": ["--sizes", "2000", "10000", "--repetitions", "0"],
-        "mlm_training": ["--steps", "4", "--loss-steps", "30"],
+        "mlm_training": [
+            *("--steps", "4", "--loss-steps", "30", "--use-batch-size", "32"),
+        ],
         "classification_training": ["--steps", "10", "--loss-steps", "16"],
         "ner_training": [
             *("--max-length", "128", "--steps", "5", "--repetitions", "2"),
