@@ -193,6 +193,7 @@ def compare(
 ) -> None:
     """Report what each part is worth."""
     for part, name in parts.items():
+        run(part, 2)  # oneDNN makes a program for each shape when it first comes
         found = [(run(None, steps), run(part, steps)) for _ in range(repetitions)]
         ours, others = zip(*found, strict=True)
         speeds, losses = zip(*ours, strict=True)

@@ -71,10 +71,11 @@ def check_machine(
     compute, weight_bytes = Compute(**compute), encoder["weight_bytes"]
     data_bytes = sum(count_bytes(path) for path in paths if path and path != "sample")
     needs = MEMORY + MEMORY_PER_DATA * data_bytes
-    processes = compute.processes or max(compute.gpu, 1)
-    trains = needs + processes * MEMORY_PER_WEIGHT * weight_bytes
-    if processes > 1:  # beside the one that waits for them
-        trains += processes * MEMORY
+    trains = needs + MEMORY_PER_WEIGHT * weight_bytes
+    others = (compute.processes or max(compute.gpu, 1)) - 1
+    if others:  # and one that waits for all; a GPU has a memory of its own
+        trains += (others + 1) * MEMORY
+        trains += others * weight_bytes * (1 if compute.gpu else MEMORY_PER_WEIGHT)
     problems = [check_memory("compute.memory", compute.memory, trains)]
     if "start" in asked:
         engine = asked["start"]["engine"]

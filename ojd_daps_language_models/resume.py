@@ -103,9 +103,11 @@ def resumed_by(arguments: Sequence[str]) -> str:
         while frozen in options:
             place = options.index(frozen)
             del options[place : place + 3]  # its name and its value follow
-    decorators = _values("--with", arguments[at + 1 :])
     # What is set there may be secret, and the command is kept and shown.
-    shown = [re.sub("^(environment:).*", r"\1…", spec) for spec in decorators]
+    secret = re.compile("(?s)^((?:--with=)?environment:).*")
+    options = [secret.sub(r"\1…", option) for option in options]
+    decorators = _values("--with", arguments[at + 1 :])
+    shown = [secret.sub(r"\1…", spec) for spec in decorators]
     limits = [
         word
         for option in ("--max-workers", "--max-num-splits")

@@ -217,6 +217,15 @@ def test_a_training_that_diverges_ends_and_says_so(loss):
         TrainingLog(seed=3).on_log(None, state, None, logs={"eval_loss": loss})
 
 
+def test_a_training_that_diverges_within_an_epoch_ends_as_well(tiny_bert):
+    data = sequences(tiny_bert, ["One sentence", "Another one"] * 20, [0, 1] * 20)
+    model, _ = load_classifier(tiny_bert, LABELS, 0)
+    model.classifier.weight.data.fill_(np.nan)
+    config = FineTuning(batch_size=8, precision="fp32")
+    with pytest.raises(ValueError, match=r": loss is nan after step 1; "):
+        fit_classifier(model, data, data, config, 4, 0, TrainingLog())
+
+
 def test_disagreement_is_the_mean_divergence_of_what_is_scored():
     torch.manual_seed(0)
     one, other = (torch.randn(3, 5, 2, 4) for _ in range(2))

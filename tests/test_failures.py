@@ -236,6 +236,10 @@ def test_what_is_no_resume_is_not_looked_at():
             'f.py run --with \'environment:vars={"HF_TOKEN": "hf_x"}\'',
             "f.py resume --with 'environment:…'",
         ),
+        (
+            "f.py --with=environment:vars=hf_x run --with 'environment:vars=\nhf_y'",
+            "f.py '--with=environment:…' resume --with 'environment:…'",
+        ),
         ("'my flows/f.py' run", "'my flows/f.py' resume"),
         (
             "f.py run --max-workers 4 --with batch --max-num-splits=200",

@@ -58,6 +58,8 @@ def test_replacing_twice_changes_nothing(text):
         ("JOBS@FIRM.CO.UK or Jobs@Firm.Com", "[EMAIL] or [EMAIL]"),
         ("Jane.Smith@Firm.Co.Uk, jane@Nhs.Net", "[EMAIL], [EMAIL]"),
         ("jane.smith @ nhs.net, jobs@ firm.co.uk.", "[EMAIL], [EMAIL]."),
+        ("Mail jobs@firm.com.Candidates must", "Mail [EMAIL].Candidates must"),
+        ("jane@firm.co.uk.Contact us", "[EMAIL].Contact us"),
         ("jane (at) firm dot com", "[EMAIL]"),
         ("jane[at]firm.com, jane at firm dot co dot uk", "[EMAIL], [EMAIL]"),
     ],
@@ -111,6 +113,15 @@ def test_phones(phone):
 def test_a_dash_or_slash_may_stand_before_a_phone(before):
     for phone in ("07700 900123", "+44 7700 900123", "0161 496 0000"):
         assert replace_personal_data(f"{before}{phone}")[0] == f"{before}[PHONE]"
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["28/11/2023 - ", "28/11/2023 \u2014 ", "28.11.2023 ", "2024 ", "2019-2021 "],
+)
+def test_a_phone_may_follow_a_date(before):
+    for phone in ("0161 496 0000", "020 7946 0958", "+44 7700 900123"):
+        assert replace_personal_data(before + phone)[0] == f"{before}[PHONE]"
 
 
 def test_national_phones_are_those_of_the_regions_asked_for():

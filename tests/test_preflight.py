@@ -301,9 +301,12 @@ def test_several_processes_need_as_much_memory_each(context, nobody, monkeypatch
     monkeypatch.setenv("METAFLOW_RUNTIME_ENVIRONMENT", "aws-batch")
     asked = {"start": ASKED, "train": ASKED}
     compute = COMPUTE | {"memory": 12_000}
-    check_machine(asked, compute | {"gpu": 4}, ENCODER, ["sample"])
-    with pytest.raises(ValueError, match=r"compute\.memory"):
-        check_machine(asked, compute | {"gpu": 8}, ENCODER, ["sample"])
+    for few, many in ({"gpu": 4}, {"gpu": 8}), ({"processes": 4}, {"processes": 8}):
+        check_machine(asked, compute | {"gpu": 0} | few, ENCODER, ["sample"])
+        with pytest.raises(ValueError, match=r"compute\.memory"):
+            check_machine(asked, compute | {"gpu": 0} | many, ENCODER, ["sample"])
+    large = {"checkpoint": "embedded", "weight_bytes": 1_340_000_000}
+    check_machine(asked, COMPUTE | {"memory": 60_000, "gpu": 8}, large, ["sample"])
 
 
 def test_what_a_flow_asks_is_read_from_its_decorators():

@@ -7,7 +7,7 @@ number) needs no model; people's names need a spaCy pipeline that recognises the
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from phonenumbers import Leniency, PhoneNumberMatcher
@@ -43,7 +43,7 @@ _LABEL = r"[^\W_][\w-]{0,62}"
 _LOCAL = r"(?<![A-Za-z0-9])[A-Za-z0-9][\w.+'-]{0,63}+"
 _EMAIL = re.compile(
     # A capital ends the domain: `jobs@firm.comAbout us` lost a line break.
-    rf"{_LOCAL}@(?:{_LABEL}\.){{1,8}}(?:[a-z]{{2,24}}|[A-Z]{{2,24}}|{_TOP.title()})"
+    rf"{_LOCAL}@(?:{_LABEL}\.){{1,8}}(?:[a-z]{{2,24}}|[A-Z]{{2,24}}|(?:{_TOP.title()})(?![a-z]))"
 )
 _DISGUISE = re.compile(r"[(\[{<] ?(?:at|dot) ?[)\]}>]", re.IGNORECASE)
 _AT = r"(?:@| ?[(\[{<] ?at ?[)\]}>] ?)"
@@ -119,6 +119,10 @@ _LIKELY_PHONE = re.compile(r"\+|\(?0[1-9]")
 _DATES = re.compile(
     r"\b[0-9]{1,2}([/.-])[0-9]{1,2}\1(?:[0-9]{4}|[0-9]{2})\b"
     rf"|\b(?:19|20)[0-9]{{2}}\b[ /{_DASHES}]+(?:19|20)[0-9]{{2}}\b"
+)
+_DATE_BEFORE = re.compile(
+    r"\b(?:[0-9]{1,2}[/.-][0-9]{1,2}[/.-])?(?:19|20)[0-9]{2}\b"
+    rf"[ ./{_DASHES}]*"
 )
 
 
@@ -212,6 +216,10 @@ def _find_phones(digits: str, regions: tuple[str, ...]) -> list[str]:
         numbers = {
             number for number in match(Leniency.POSSIBLE) if _count_digits(number) >= 10
         }
+    pieces = _DATE_BEFORE.split(digits)
+    if not numbers and len(pieces) > 1:  # `28/11/2023 - 0161 496 0000`
+        found = (_find_phones(piece, regions) for piece in pieces)
+        numbers = set(chain.from_iterable(found))
     return sorted(numbers, key=len, reverse=True)
 
 

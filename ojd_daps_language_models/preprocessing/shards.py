@@ -16,7 +16,7 @@ on duplicates and parts holds numbers, ids and employers of the adverts, never a
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -181,7 +181,7 @@ def open_staged(place: str) -> Store:
         ValueError: they are ready, and others may read them.
     """
     store = open_store(place)
-    if MANIFEST in store.names():
+    with suppress(FileNotFoundError), store.read(MANIFEST):
         raise ValueError(
             f"{place}: these adverts are prepared, and trainings may read them, so "
             "nothing changes them any more; expected a new run"

@@ -123,5 +123,6 @@ def publish(
 
 def _personal_data(config: Mapping[str, Any]) -> tuple[list[str], "Language | None"]:
     """Regions of telephone numbers, and the pipeline that finds names."""
-    own = PersonalData(**config.get("personal_data", {}))
+    # As it is: what a version before has allowed must not keep a model from the hub.
+    own = PersonalData.model_construct(**config.get("personal_data", {}))
     return own.phone_regions, load_name_pipeline(own.names) if own.names else None

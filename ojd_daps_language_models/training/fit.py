@@ -238,6 +238,7 @@ def training_arguments(
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{best_by}",
         prediction_loss_only=best_by == "loss",
+        logging_nan_inf_filter=False,  # a training that diverges is to be seen
         logging_steps=0.02,  # fifty points on the curve, however long it takes
         disable_tqdm=True,
         report_to="none",
