@@ -96,11 +96,12 @@ def split_groups(
     shares = {TEST: test, VALIDATION: validation}
     shares = {part: share for part, share in shares.items() if share > 0}
     if len(left) <= len(shares):
+        parts = ", ".join(part for part in PARTS if part == TRAIN or part in shares)
         raise ValueError(
-            f"too few groups of {unit}s for {', '.join([TRAIN, *shares])}: found "
-            f"{len(left)} ({unit}s: {len(groups)}), expected at least "
-            f"{len(shares) + 1}, for a group stays together. Add {unit}s that belong "
-            "to none of them, or divide by something that makes smaller ones"
+            f"too few groups of {unit}s for {parts}: found {len(left)} ({unit}s: "
+            f"{len(groups)}), expected at least {len(shares) + 1}, for a group stays "
+            f"together. Add {unit}s that belong to none of them, or divide by "
+            "something that makes smaller ones"
         )
     part_of = {}
     for place, (part, share) in enumerate(shares.items()):
