@@ -105,7 +105,7 @@ def audit(adverts, checkpoint, epochs, config=CONFIG):
 
 @pytest.fixture(scope="module")
 def learnt_by_heart(adverts, bracket_bert):
-    return audit(adverts, bracket_bert, epochs=100)
+    return audit(adverts, bracket_bert, epochs=200)
 
 
 @pytest.fixture(scope="module")
