@@ -1,4 +1,4 @@
-"""Adapt a language model to job adverts by masked language modelling.
+r"""Adapt a language model to job adverts by masked language modelling.
 
 python flows/mlm_flow.py run
 python flows/mlm_flow.py run --data adverts.csv --epochs 3

@@ -1,4 +1,4 @@
-"""Train a model that tells whether one sentence of an advert follows another.
+r"""Train a model that tells whether one sentence of an advert follows another.
 
 python flows/nsp_flow.py run
 python flows/nsp_flow.py run --data adverts.csv --checkpoint run:MLMFlow/latest

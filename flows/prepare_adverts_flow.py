@@ -70,7 +70,7 @@ class PrepareAdvertsFlow(FlowSpec):
             "test": self.test_data,
         }
         self.given = {part: path for part, path in given.items() if path}
-        group_bands(
+        group_bands(  # `search` will need no more tasks than can be
             self.config.duplicates.near_threshold, self.config.shards.bands_per_task
         )
         for path in self.given.values():

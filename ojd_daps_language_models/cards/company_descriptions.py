@@ -42,8 +42,8 @@ def company_descriptions_report(
     """Append the whole report of a run on company descriptions."""
     rows = {group: _rows(metrics, group) for group in GROUPS}
     confusion = {"test sentences": metrics["confusion"]}
-    taught = taught_by(data_report, training_log, "sentence")
-    taught = taught.replace("employers", whose(metrics))
+    called = whose(metrics)
+    taught = taught_by(data_report, training_log, "sentence", called=called)
     for component in (
         Markdown(f"# {name}"),
         Markdown(summary(metrics) + taught),

@@ -99,13 +99,24 @@ def loss_curves(rows: list[dict], loss: str) -> dict:
 
 
 def taught_by(
-    report: dict, log: pd.DataFrame, unit: str, group: str = "employer"
+    report: dict,
+    log: pd.DataFrame,
+    unit: str,
+    group: str = "employer",
+    called: str | None = None,
 ) -> str:
-    """Say how much a model has learnt from, where it was trained."""
+    """Say how much a model has learnt from, where it was trained.
+
+    Args:
+        unit: as the report counts it, without the s.
+        group: likewise.
+        called: what several groups are, where not that.
+    """
     if log.empty:
         return UNTRAINED
     units, groups = (report["parts"]["train"][f"{name}s"] for name in (unit, group))
-    return f"{units:,} {unit}s{f' of {groups:,} {group}s' if groups else ''} taught it."
+    of_groups = f" of {groups:,} {called or f'{group}s'}" if groups else ""
+    return f"{units:,} {unit}s{of_groups} taught it."
 
 
 def training_section(log: pd.DataFrame, loss: str, score: str | None = None) -> list:

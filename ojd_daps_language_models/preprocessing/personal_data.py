@@ -43,7 +43,8 @@ _LABEL = r"[^\W_][\w-]{0,62}"
 _LOCAL = r"(?<![A-Za-z0-9])[A-Za-z0-9][\w.+'-]{0,63}+"
 _EMAIL = re.compile(
     # A capital ends the domain: `jobs@firm.comAbout us` lost a line break.
-    rf"{_LOCAL}@(?:{_LABEL}\.){{1,8}}(?:[a-z]{{2,24}}|[A-Z]{{2,24}}|(?:{_TOP.title()})(?![a-z]))"
+    rf"{_LOCAL}@(?:{_LABEL}\.){{1,8}}"
+    rf"(?:[a-z]{{2,24}}|[A-Z]{{2,24}}|(?:{_TOP.title()})(?![a-z]))"
 )
 _DISGUISE = re.compile(r"[(\[{<] ?(?:at|dot) ?[)\]}>]", re.IGNORECASE)
 _AT = r"(?:@| ?[(\[{<] ?at ?[)\]}>] ?)"
