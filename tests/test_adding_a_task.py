@@ -24,7 +24,9 @@ READ_RUN = """
 import json, metaflow
 metaflow.namespace(None)
 data = metaflow.Flow("PayFlow").latest_successful_run.data
-print(json.dumps([sorted(data._artifacts), data.metrics, type(data.model).__name__]))
+seen = data.data_report["seen_by_checkpoint"]
+kind = type(data.model).__name__
+print(json.dumps([sorted(data._artifacts), data.metrics, kind, seen]))
 """
 
 
@@ -117,15 +119,20 @@ def test_what_it_writes_passes_the_linter_and_the_tests_of_every_task(copy):
 
 def test_its_flow_runs_and_keeps_the_names_of_all_flows(copy, tiny_bert):
     passes(follow(copy, "pay_flow.py run", "--checkpoint", tiny_bert, "--epochs", "2"))
-    names, metrics, kind = json.loads(python(copy, "-c", READ_RUN).stdout)
+    names, metrics, kind, seen = json.loads(python(copy, "-c", READ_RUN).stdout)
     promised = {"data_report", "training_log", "model", "metrics", "lineage"}
     assert promised | {"origin", "sentences", "kept_aside", "costs"} <= set(names)
     assert kind == "bytes"
+    assert seen is None  # nobody knows what the checkpoint was trained on
     assert set(metrics["scores"]) == {"f1", "accuracy"}
     floors, own = {"majority", "tfidf"}, {"before", "after", "change", "gain"}
     for systems in metrics["scores"].values():
         assert set(systems) == floors | own
         assert all(score["low"] <= score["high"] for score in systems.values())
+    again = ("--checkpoint", "run:PayFlow/latest", "--epochs", "0")
+    passes(follow(copy, "pay_flow.py run", *again))
+    *_, seen = json.loads(python(copy, "-c", READ_RUN).stdout)
+    assert set(seen) == {"validation", "test"}
 
 
 @pytest.mark.slow

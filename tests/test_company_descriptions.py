@@ -238,6 +238,31 @@ def test_official_test_data_pushes_its_copies_out_of_training(tmp_path):
     assert "duplicate of a held-out sentence" in reasons
 
 
+def test_parts_that_share_sentences_are_refused(tmp_path):
+    data, config = rows(240, 12), "split: {max_verbatim_overlap: 0}"
+    test = [
+        {"sentence": f"{word} of our shops sells {word} tea.", "label": number % 2}
+        | {"employer": "T"}
+        for number, word in enumerate(["all", "each", "most", "half", "none", "one"])
+    ]
+    prepare(tmp_path, data, config, test)
+    test[0]["sentence"] = "Text 7 says so. We make bread for all since 1900."
+    data[0]["sentence"] = "We make bread for all since 1900. That is long ago now."
+    with pytest.raises(ValueError, match=r"test: .* word for word in training"):
+        prepare(tmp_path, data, config, test)
+
+
+def test_the_test_part_cannot_choose_the_epoch(tmp_path):
+    config = parse_config(
+        "data: {columns: {id: null, advert: null}}", CompanyDescriptionsConfig
+    )
+    path = write(tmp_path / "data.jsonl", rows(240, 12))
+    official = write(tmp_path / "official.jsonl", rows(240, 12)[:40])
+    given = iter_sentence_parts(path, official, official, config.data)
+    with pytest.raises(ValueError, match=r"100\.0% .* near-duplicate in test"):
+        prepare_sentences(given, config)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

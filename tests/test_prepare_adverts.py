@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+import spacy
 
 from ojd_daps_language_models.configs import MLMConfig
 from ojd_daps_language_models.getters.adverts import iter_advert_parts
@@ -51,11 +52,16 @@ def test_what_was_kept_aside_is_shown_even_if_the_split_fails(adverts, capsys):
 
 
 def test_an_official_part_stays_whole_and_its_duplicates_leave_training(adverts):
+    alone = prepare(train=adverts)
+    aside = alone.kept_aside
+    unfit = set(aside.loc[aside["reason"].str.contains("words|language"), "row"])
     test = adverts[adverts["row"] % 8 == 0]
+    again = test[test["row"].isin(alone.adverts["row"])].iloc[:1].assign(row=9999)
+    test = pd.concat([test, again], ignore_index=True)
     prepared = prepare(train=adverts, test=test)
-    kept = prepared.adverts
-    unfit = prepared.kept_aside["reason"].str.contains("words|language")
-    assert (kept["part"] == "test").sum() + unfit.sum() >= len(test)
+    kept = prepared.adverts[prepared.adverts["part"] == "test"]
+    assert set(kept["row"]) == set(test["row"]) - unfit
+    assert {9999} < set(kept["row"]) and unfit & set(test["row"])
     assert prepared.report["overlap"]["test"]["near"] == 0
     assert prepared.report["overlap"]["test"]["employers_in_train"] > 0
 
@@ -71,6 +77,27 @@ def test_the_test_part_cannot_choose_the_epoch(adverts):
         prepare(train=train, validation=test, test=test)
 
 
+def test_parts_with_the_same_sentences_are_refused(adverts):
+    """In a held-out advert that resembles none of the training part otherwise."""
+    fit = prepare(train=adverts).adverts
+    train, test = fit[fit["part"] == "train"], fit[fit["part"] == "test"]
+    sentence = "You will count 17 blue bicycles in the yard of Oak Lane."
+    learnt = train.assign(text=train["text"].where(train.index > train.index[0]))
+    learnt["text"] = learnt["text"].fillna(f"{train['text'].iloc[0]} {sentence}")
+    config = MLMConfig.model_validate({"split": {"max_verbatim_overlap": 0.3}})
+    own = test.assign(
+        text=[
+            f"Here is the advert that has the number {n} and speaks of {n * 7} oaks, "
+            f"of {n * 3} birds that live in them, and of what {n * 5} of them sing."
+            for n in test["row"]
+        ]
+    )
+    prepare(config, train=learnt, test=own)
+    own["text"] += f" {sentence}"
+    with pytest.raises(ValueError, match=r"test: 50\.0% .* word for word in training"):
+        prepare(config, train=learnt, test=own)
+
+
 def test_an_official_part_without_usable_adverts_is_refused(adverts):
     short = adverts[:5].assign(text="Apply now")
     with pytest.raises(ValueError, match=r"test: no advert is left.*fewer than 20"):
@@ -84,6 +111,19 @@ def test_unknown_employers_cannot_be_kept_apart(adverts):
     split = {"by": "cluster", "max_verbatim_overlap": 0.5}
     config = MLMConfig.model_validate({"split": split})
     assert prepare(config, train=nameless).report["parts"]["test"]["adverts"] > 0
+
+
+def test_no_name_that_the_pipeline_finds_reaches_a_model(adverts, tmp_path):
+    nlp = spacy.blank("en")
+    names = [{"label": "PERSON", "pattern": "Ada Quill"}]
+    nlp.add_pipe("entity_ruler").add_patterns(names)
+    nlp.to_disk(tmp_path / "names")
+    named = adverts.assign(text="Ask for Ada Quill. " + adverts["text"])
+    personal_data = {"names": str(tmp_path / "names")}
+    config = MLMConfig.model_validate({"personal_data": personal_data})
+    prepared = prepare(config, train=named)
+    assert prepared.adverts["text"].str.startswith("Ask for [NAME].").all()
+    assert prepared.report["personal_data"]["name"] == len(adverts)
 
 
 def test_employers_stay_on_their_side_when_adverts_are_added():

@@ -150,6 +150,30 @@ def test_official_parts_keep_their_texts_and_duplicates_leave_training():
     assert (found.kept_aside["reason"] == "duplicate of a held-out text").sum() == 6
 
 
+def test_parts_that_share_sentences_are_refused():
+    rows, said = rows_of(), "It is in the yard of 12 Oak Lane."
+    rows[0]["text"] += f" {said}"
+    test = [
+        {"id": f"test {n}", "text": text, "employer": "T", "advert": f"T{n}"}
+        | {"spans": [span(text, "SQL")], "words": None}
+        for n in range(6)
+        for text in [f"SQL of {n * 7} kinds is asked of {n * 11 + 3} who come."]
+    ]
+    config = NERConfig(personal_data={"names": None}, split={"max_verbatim_overlap": 0})
+    prepare_texts({"train": [chunk(rows)], "test": [chunk(test)]}, config)
+    for row in test:
+        row["text"] += f" {said}"
+    with pytest.raises(ValueError, match=r"test: 50\.0% of the held-out sentences"):
+        prepare_texts({"train": [chunk(rows)], "test": [chunk(test)]}, config)
+
+
+def test_the_test_part_cannot_choose_the_epoch():
+    official = [chunk(rows_of()[:6])]
+    given = {"train": [chunk(rows_of())], "validation": official, "test": official}
+    with pytest.raises(ValueError, match=r"100\.0% .* near-duplicate in test"):
+        prepare_texts(given, CONFIG)
+
+
 def test_two_layers_may_overlap_and_are_learnt_apart():
     rows = rows_of()
     for row in rows:

@@ -123,6 +123,13 @@ def test_both_ways_give_the_same(folder, tmp_path, megabytes, bands, with_test, 
     assert words.tolist() == adverts["text"].str.split().tolist()
 
 
+def test_parts_that_share_sentences_are_refused(folder, tmp_path):
+    strict = {"split": {"max_verbatim_overlap": 0}}
+    config = PrepareAdvertsConfig.model_validate(strict)
+    with pytest.raises(ValueError, match="of the held-out sentences stand word for"):
+        in_shards({"train": str(folder)}, config, Folder(tmp_path), 0.05, 51)
+
+
 def test_shards_are_of_like_size_and_hold_each_row_once(folder):
     shards = list_shards({"train": str(folder)}, 0.02)
     assert len(shards) > 8
