@@ -31,7 +31,6 @@ from ojd_daps_language_models.training.ranking import (
 )
 from ojd_daps_language_models.training.text_pairs import (
     KnownTruths,
-    LengthBatches,
     TextPairs,
 )
 
@@ -116,15 +115,6 @@ def test_a_batch_carries_what_is_known_of_its_pairs(tiny_bert):
     # each side is padded to its own longest
     assert batch["one"]["input_ids"].shape[1] == texts.inputs.lengths[3]
     assert batch["other"]["input_ids"].shape[1] == texts.inputs.lengths[2]
-
-
-def test_batches_hold_every_pair_once_and_like_lengths():
-    lengths = np.random.default_rng(0).integers(5, 60, 1000)
-    order = np.array(list(LengthBatches(lengths, 64)))
-    assert sorted(order) == list(range(1000))
-    batches = [lengths[order[at : at + 64]] for at in range(0, 960, 64)]
-    assert np.mean([np.ptp(batch) for batch in batches]) < 10
-    assert order[0] != np.argmax(lengths)
 
 
 # Models

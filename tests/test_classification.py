@@ -11,6 +11,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    TrainingArguments,
 )
 
 from ojd_daps_language_models.configs import FineTuning, NERTraining
@@ -20,6 +21,7 @@ from ojd_daps_language_models.preprocessing.packing import (
 )
 from ojd_daps_language_models.training.classification import (
     Sequences,
+    SequenceTrainer,
     TwinSampler,
     describe_architecture,
     disagreement,
@@ -29,7 +31,11 @@ from ojd_daps_language_models.training.classification import (
     probabilities,
     score_sequences,
 )
-from ojd_daps_language_models.training.fit import TrainingLog
+from ojd_daps_language_models.training.fit import (
+    LengthBatches,
+    TrainingLog,
+    set_dropout,
+)
 
 LABELS = ("no", "yes")
 SENTENCES = [
@@ -67,6 +73,16 @@ def test_what_is_cut_is_counted(tiny_bert):
     assert 0 < inputs.truncated.sum() < 4 and not whole.truncated.any()
     none = encode_inputs([], load_tokenizer(tiny_bert), 12)
     assert len(none.ids) == len(none.lengths) == 0
+
+
+def test_batches_hold_every_input_once_and_like_lengths_in_any_order():
+    lengths = np.random.default_rng(0).integers(5, 60, 1000).astype(np.uint16)
+    order = np.array(list(LengthBatches(lengths, 16)))
+    assert sorted(order) == list(range(1000))
+    batches = lengths[order[:992]].reshape(-1, 16).astype(int)
+    assert np.ptp(batches, axis=1).mean() < 10
+    # as many batches are longer than the one before as are shorter
+    assert 20 < (np.diff(batches.mean(axis=1)) > 0).sum() < 41
 
 
 def test_twins_are_in_one_batch_and_each_comes_once():
@@ -207,6 +223,20 @@ def test_class_weights_count_in_training_and_not_on_validation(tiny_bert):
         assert min(losses) == pytest.approx(loss, rel=1e-3)
         found.append(probabilities(logits, 1).mean())
     assert found[1] > found[0] + 0.1
+
+
+def test_a_class_weighs_as_much_in_a_batch_of_its_own(tiny_bert, tmp_path):
+    model, _ = load_classifier(tiny_bert, LABELS, 0)
+    set_dropout(model.train(), 0.0)
+    data = sequences(tiny_bert, SENTENCES, [0, 1, 0, 1])
+    arguments = TrainingArguments(tmp_path, use_cpu=True, report_to="none")
+    plain, weighted = (
+        SequenceTrainer(model, arguments, class_weights=weights).compute_loss(
+            model, data.__getitems__([1, 3])
+        )
+        for weights in (None, torch.tensor([0.5, 5.0]))
+    )
+    assert weighted.item() == pytest.approx(5 * plain.item())
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf])

@@ -199,3 +199,29 @@ def test_label_sets_learn_together_what_each_has_to_say(made, tiny_bert):
         gold = [[span for span in own if span[2] in labels] for own in spans]
         right = sum(len({*a} & {*b}) for a, b in zip(found, gold, strict=True))
         assert right >= 0.75 * sum(map(len, gold))
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_what_learnt_together_answers_alike_apart(kind, tiny_bert):
+    """Also where a layer of its own stands between encoder and classifier."""
+    import torch
+    from transformers import AutoConfig, AutoModelForTokenClassification
+
+    from ojd_daps_language_models.training.token_classification import learning_together
+
+    special = ("pad", "bos", "eos", "cls", "sep")
+    config = AutoConfig.for_model(
+        kind,
+        **{"vocab_size": 50, "hidden_size": 16, "intermediate_size": 16},
+        **{"num_hidden_layers": 2, "num_attention_heads": 2, "num_labels": 3},
+        **{f"{name}_token_id": number for number, name in enumerate(special)},
+    )
+    models = [
+        AutoModelForTokenClassification.from_config(config).eval() for _ in range(2)
+    ]
+    ids = torch.arange(5, 25).reshape(2, 10)
+    with torch.no_grad():
+        with learning_together(models) as model:
+            together = model(ids).logits
+        for number, model in enumerate(models):
+            torch.testing.assert_close(model(ids).logits, together[:, :, number])

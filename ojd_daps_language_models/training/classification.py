@@ -23,10 +23,11 @@ from ojd_daps_language_models.preprocessing.packing import Inputs, padded_width
 from ojd_daps_language_models.preprocessing.pair_tokens import SentencePairs
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.fit import (
+    BATCHES_SORTED,
     EpochOrder,
+    LengthBatches,
     SharingTrainer,
     TrainingLog,
-    group_by_length,
     load_quietly,
     run_training,
     set_dropout,
@@ -34,7 +35,6 @@ from ojd_daps_language_models.training.fit import (
     uses_bf16,
 )
 
-BATCHES_SORTED = 25  # by length at a time: more pad less, and mix less
 NOT_SCORED = -100  # the class of a token that no loss counts
 
 
@@ -126,9 +126,9 @@ class Sequences(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def lengths(self) -> list[int]:
+    def lengths(self) -> np.ndarray:
         """Tokens of each, special ones included."""
-        return self.inputs.lengths.tolist()
+        return self.inputs.lengths
 
     def arrays(self) -> list[np.ndarray]:
         """All that batches and their order are made of."""
@@ -248,7 +248,8 @@ class SequenceTrainer(SharingTrainer):
     """A Trainer on `Sequences`, with batches of like lengths.
 
     Args:
-        class_weights: of each class in the training loss, shape (classes,).
+        class_weights: of each class in the training loss, shape (classes,); 1 in the
+            mean of the inputs.
         r_drop: weight in the training loss of how much two readings of a batch differ,
             each with a dropout of its own (Liang et al., 2021); 0: it is read once.
     """
@@ -273,23 +274,25 @@ class SequenceTrainer(SharingTrainer):
         labels = inputs.pop("labels")
         outputs = model(**inputs)
         logits = outputs.logits.float()
-        weights = self._class_weights if model.training else None
-        loss = cross_entropy(
-            logits.flatten(0, -2),
-            labels.flatten(),
-            weights if weights is None else weights.to(labels.device),
-        )
+        if model.training and self._class_weights is not None:
+            # Divided by the labels, not by their weights: a batch of one class alone
+            # would else count as much as if there were no weights.
+            weights = self._class_weights.to(labels.device)
+            loss = cross_entropy(logits, labels, weights, reduction="sum")
+            loss = loss / len(labels)
+        else:
+            loss = cross_entropy(logits.flatten(0, -2), labels.flatten())
         if read_twice:
             loss = loss + self._r_drop * disagreement(logits, labels)
         return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset or self.train_dataset
+        lengths, size = dataset.lengths(), size_of_step(self.args)
         if dataset.twins is None:
-            sampler = group_by_length(self.args, dataset.lengths())
+            sampler = LengthBatches(lengths, size)
         else:
-            size = size_of_step(self.args)
-            sampler = TwinSampler(dataset.inputs.lengths, dataset.twins, size)
+            sampler = TwinSampler(lengths, dataset.twins, size)
         return EpochOrder(sampler, self.args.seed)
 
 

@@ -16,9 +16,10 @@ from ojd_daps_language_models.preprocessing.packing import (
 )
 from ojd_daps_language_models.training.fit import (
     EpochOrder,
+    LengthBatches,
     SharingTrainer,
-    group_by_length,
     load_quietly,
+    size_of_step,
 )
 from ojd_daps_language_models.training.masking import (
     Masked,
@@ -187,9 +188,9 @@ class MaskedBlocks(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.blocks)
 
-    def lengths(self) -> list[int]:
+    def lengths(self) -> np.ndarray:
         """Tokens in each block, padding not counted."""
-        return self.blocks.sizes.tolist()
+        return self.blocks.sizes
 
     def arrays(self) -> list[np.ndarray]:
         """All that batches and their order are made of, but for what is hidden."""
@@ -283,7 +284,7 @@ class MaskedLMTrainer(SharingTrainer):
         dataset = train_dataset or self.train_dataset
         sampler = super()._get_train_sampler(dataset)
         if dataset.first_position is None:
-            sampler = group_by_length(self.args, dataset.lengths())
+            sampler = LengthBatches(dataset.lengths(), size_of_step(self.args))
         return EpochOrder(sampler, self.args.seed)
 
 

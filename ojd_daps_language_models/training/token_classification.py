@@ -98,14 +98,18 @@ class HeadsSideBySide(torch.nn.Module):
 
 @contextmanager
 def learning_together(models: Sequence[PreTrainedModel]) -> Iterator[PreTrainedModel]:
-    """One model that answers for several taggers, whose encoder is one from here on.
+    """One model that answers for several taggers, which have all but `classifier` in
+    common from here on.
 
     Args:
         models: of one checkpoint, each with a head `classifier` for its own labels.
     """
     first, *others = models
+    # Not the encoder alone: ModernBERT has a layer between it and the classifier.
+    shared = [name for name, _ in first.named_children() if name != "classifier"]
     for model in others:
-        setattr(model, model.base_model_prefix, first.base_model)
+        for name in shared:
+            setattr(model, name, getattr(first, name))
     own = first.classifier
     first.classifier = HeadsSideBySide([model.classifier for model in models])
     try:
