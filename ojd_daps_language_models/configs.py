@@ -505,7 +505,7 @@ class CompanyDescriptionEvaluation(Evaluation):
     prevalence: Portion | None = Field(
         None,
         description="share of company descriptions where the model will be used; null: "
-        "the share in the data",
+        "the share in the training data as they came",
     )
 
 

@@ -185,6 +185,17 @@ def test_only_the_training_part_is_balanced(balance, tmp_path):
     )
 
 
+def test_prevalence_counts_a_sentence_as_often_as_it_came(tmp_path):
+    """What employers say of themselves stands in each of their adverts."""
+    data = rows(120, 12)
+    said = {row["employer"]: row for row in data if row["label"]}
+    prepared = prepare(tmp_path, data + 9 * list(said.values()))
+    positive = sum(row["label"] for row in data) + 9 * len(said)
+    share = positive / (len(data) + 9 * len(said))
+    assert prepared.report["prevalence"] == pytest.approx(share)
+    assert len(prepared.sentences) == 120
+
+
 def disputed(*labels, part="train", text="We make tea in Leeds for all of you"):
     return pd.DataFrame(
         {

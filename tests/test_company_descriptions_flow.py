@@ -29,7 +29,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(home, shallow_encoder):
     """A run on the shipped sample that starts from real weights, and its artifacts."""
-    done = run_flow(home, "run", "--checkpoint", shallow_encoder, "--epochs", "3")
+    done = run_flow(home, "run", "--checkpoint", shallow_encoder, "--epochs", "4")
     assert done.returncode == 0, errors_of(done)
     return done, artifacts(home, done)
 
@@ -97,6 +97,13 @@ def test_every_number_follows_from_what_was_said(trained, system):
     assert metrics["scores"][POSITIVE]["average_precision"][system][
         "value"
     ] == pytest.approx(sklearn_metrics.average_precision_score(positive, said[system]))
+
+
+def test_the_floor_decides_and_is_scored_where_the_model_is(trained):
+    """At one half, where the threshold that validation chose was moved."""
+    said = trained[1]["predictions"]
+    assert (said["tfidf says so"] == (said["tfidf"] > 0.5)).all()
+    assert trained[1]["metrics"]["threshold"]["tfidf"] != 0.5
 
 
 def test_precision_at_the_prevalence_of_the_data_is_about_the_precision(trained):

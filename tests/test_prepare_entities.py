@@ -5,7 +5,8 @@ import pytest
 
 from ojd_daps_language_models.configs import NERConfig
 from ojd_daps_language_models.preprocessing.entities import (
-    postings_of,
+    adverts_of,
+    join_texts,
     prepare_texts,
     spans_of,
     words_of,
@@ -92,25 +93,34 @@ def test_every_span_is_learnt_or_kept_aside_with_its_reason():
     }
     assert (found.spans_aside["id"] == "t0").all()
     first = found.texts[found.texts["id"] == "t0"]
+    assert first["unaligned"].item() == [(4, 10, "SKILL", "entities")]
     (said,), (words,) = spans_of(first, "entities"), words_of(first)
     assert [words[a:b] for a, b, _ in said] == [["SQL"], ["echo4"]]
     assert found.report["labels"] == {"entities": ["SKILL"]}
 
 
-def test_no_employer_is_on_two_sides_and_postings_are_known():
+def test_no_employer_is_on_two_sides_and_adverts_are_known():
     texts = prepare_texts({"train": [chunk(rows_of())]}, CONFIG).texts
     assert (texts.groupby("employer")["part"].nunique() == 1).all()
     assert set(texts["part"]) == {"train", "validation", "test"}
-    assert postings_of(texts).nunique() == 40
+    assert adverts_of(texts).nunique() == 40
     by_advert = NERConfig(personal_data={"names": None}, split={"by": "advert"})
     rows = rows_of(employer=None)
     for row in rows[:10]:
         row["advert"] = None
     texts = prepare_texts({"train": [chunk(rows)]}, by_advert).texts
-    assert postings_of(texts).notna().all()
+    assert adverts_of(texts).notna().all()
     assert (
         texts.dropna(subset="advert").groupby("advert")["part"].nunique() == 1
     ).all()
+
+
+def test_texts_of_an_employer_are_no_advert():
+    """Whole adverts without an id of their own are not read together."""
+    rows = rows_of(advert=None)
+    texts = prepare_texts({"train": [chunk(rows)]}, CONFIG).texts
+    assert adverts_of(texts).nunique() == len(rows) == len(join_texts(texts)[0])
+    assert (texts.groupby("employer")["part"].nunique() == 1).all()
 
 
 def test_spans_follow_where_personal_data_is_replaced():

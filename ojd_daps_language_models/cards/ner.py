@@ -102,12 +102,29 @@ def _how_to_read(metrics: dict) -> str:
         "gold counts one half where its limits differ, whatever the labels (partial), "
         "or it counts where the labels are the same (type). All labels: every span "
         "counts the same; mean over labels: every label does. In brackets: 95% "
-        "intervals from a bootstrap over adverts. The change is after minus before "
-        "training, the gain after training minus CRF; both are paired. Undefined: a "
-        "share of nothing, as the precision of a system that never finds a span. The "
+        f"intervals from a bootstrap over {whose(metrics)}. The change is after minus "
+        "before training, the gain after training minus CRF; both are paired. "
+        "Undefined: a share of nothing, as the precision of a system that never finds "
+        f"a span.{_missed(metrics)} The "
         "dictionary holds the spans of the training texts; the CRF reads words, their "
         "parts and their neighbours. Head of the checkpoint before training: "
         f"{metrics['head']}."
+    )
+
+
+def whose(metrics: dict) -> str:
+    """What intervals are over: earlier runs do not say."""
+    return metrics.get("grouped_by", "adverts")
+
+
+def _missed(metrics: dict) -> str:
+    """How many gold spans no system can find, if any."""
+    count = sum(layer.get("unaligned", 0) for layer in metrics["layers"].values())
+    if not count:
+        return ""
+    return (
+        f" {count:,} annotated spans of the test part begin or end inside a word, or "
+        "hold personal data: they count as missed, by every system."
     )
 
 

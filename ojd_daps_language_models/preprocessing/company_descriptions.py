@@ -80,10 +80,11 @@ def prepare_sentences(
         Its report has `funnel` (stage, sentences left), `kept_aside` (reason, sentences
         of each class), `personal_data` (kind, how many), `names` (what found them),
         `conflicts` (sentences with both labels, and what became of them), `balance` (a
-        sentence), `prevalence` (before balancing), `parts` (sentences, employers,
-        classes and words of each), `overlap` (of each held-out part with training),
-        `seen_by_checkpoint` (the same with `seen`, or None) and `fingerprint` (of
-        texts, labels and parts in any order).
+        sentence), `prevalence` (of company descriptions in the training data as they
+        came, copies included), `parts` (sentences, employers, classes and words of
+        each), `overlap` (of each held-out part with training), `seen_by_checkpoint`
+        (the same with `seen`, or None) and `fingerprint` (of texts, labels and parts in
+        any order).
 
     Raises:
         ValueError: no sentence is left, most labels are neither of the two, one class
@@ -95,6 +96,7 @@ def prepare_sentences(
         given, config, nlp, lambda text: _why_unfit(text, config.data)
     )
     _refuse_labels(sentences, aside)
+    came = sentences.loc[sentences["part"] == TRAIN, "label"].eq(POSITIVE).mean()
     threshold = config.duplicates.near_threshold
     sentences, unsettled, conflicts = settle_labels(sentences, threshold)
     sentences, repeated = drop_duplicates(sentences, threshold, "sentence", ["label"])
@@ -110,7 +112,6 @@ def prepare_sentences(
     keep_choosing_apart(sentences, config.split.max_near_overlap, "sentence")
     overlap = compare_parts(sentences, load_sentence_pipeline(), threshold, "sentence")
     sentences = sentences.drop(columns=["exact", "near"])
-    came = sentences["label"].eq(POSITIVE).mean()
     if config.training.balance == "undersample":
         sentences, surplus = undersample(sentences, config.split.seed)
         aside = pd.concat([aside, surplus], ignore_index=True)

@@ -30,6 +30,7 @@ from ojd_daps_language_models.preprocessing.sentences import (
     load_sentence_pipeline,
 )
 from ojd_daps_language_models.preprocessing.spans import (
+    INSIDE,
     align_spans,
     find_words,
     follow,
@@ -44,14 +45,17 @@ STAGES = {
     "duplicate": "after near and exact duplicates",
 }
 MOST_EXAMPLES = 20
+PERSONAL = "personal data is in it"
+NOT_OF_WORDS = (INSIDE, PERSONAL)  # why sound spans are kept aside
 
 
 class Prepared(NamedTuple):
     """Texts ready for a model, and what became of all others.
 
     texts: id, text, employer, advert, source, row, part, `words` (their offsets in the
-        text) and `spans` (of words: first, after the last, label, layer); those of an
-        advert follow each other.
+        text), `spans` (of words: first, after the last, label, layer) and `unaligned`
+        (start, end, label, layer of sound spans kept aside, which count as missed);
+        those of an advert follow each other.
     kept_aside: source, row, id, reason.
     spans_aside: source, row, id, part, layer, label, start, end, reason.
     report: plain counts, see `prepare_texts`.
@@ -117,8 +121,8 @@ def prepare_texts(
     keep_choosing_apart(texts, config.split.max_near_overlap, "text")
     overlap = compare_parts(texts, load_sentence_pipeline(), threshold, "text")
     texts = texts.drop(columns=["exact", "near"])
-    postings = pd.factorize(postings_of(texts))[0]
-    texts = texts.iloc[np.argsort(postings, kind="stable")].reset_index(drop=True)
+    adverts = pd.factorize(adverts_of(texts))[0]
+    texts = texts.iloc[np.argsort(adverts, kind="stable")].reset_index(drop=True)
     labels = _labels_of(texts, config.data.labels)
     kept = int(texts["spans"].str.len().sum())
     report = {
@@ -166,9 +170,17 @@ def words_of(texts: pd.DataFrame) -> list[list[str]]:
     ]
 
 
-def postings_of(texts: pd.DataFrame) -> pd.Series:
-    """The advert that each text is from, or else its employer, or the text itself."""
-    return texts["advert"].fillna(texts["employer"]).fillna(texts["id"])
+def adverts_of(texts: pd.DataFrame) -> pd.Series:
+    """The advert that each text is from; where none is given, it is one itself."""
+    return texts["advert"].fillna(texts["id"])
+
+
+def unaligned_of(texts: pd.DataFrame, layer: str) -> list[list[tuple[int, int, str]]]:
+    """Spans of characters of one layer in each text for which there are no words."""
+    return [
+        [(start, end, label) for start, end, label, of in spans if of == layer]
+        for spans in texts["unaligned"]
+    ]
 
 
 def join_texts(texts: pd.DataFrame) -> tuple[list[str], list[list[tuple[int, int]]]]:
@@ -178,8 +190,8 @@ def join_texts(texts: pd.DataFrame) -> tuple[list[str], list[list[tuple[int, int
         texts: those of an advert follow each other.
     """
     joined, words_of_all = [], []
-    postings = postings_of(texts)
-    for _, rows in texts.groupby((postings != postings.shift()).cumsum()):
+    adverts = adverts_of(texts)
+    for _, rows in texts.groupby((adverts != adverts.shift()).cumsum()):
         start, words = 0, []
         for text, places in zip(rows["text"], rows["words"], strict=True):
             words += [(first + start, stop + start) for first, stop in places]
@@ -199,11 +211,12 @@ def _keep_original(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
 def _align(
     texts: pd.DataFrame, tokenizer, labels: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """Texts with words and spans of words, spans kept aside, and how many were mended.
+    """Texts with words, spans of words, and sound spans of which there are no words;
+    all spans kept aside; and how many were mended.
 
     Offsets follow where personal data was replaced.
     """
-    words_of_all, spans_of_all, problems, mended = [], [], [], 0
+    words_of_all, spans_of_all, unaligned, problems, mended = [], [], [], [], 0
     bar = progress_bar("aligning spans", "text", len(texts), texts.to_dict("records"))
     for row in bar:
         words, spans = row["words"], row["spans"]
@@ -212,7 +225,7 @@ def _align(
             spans = _follow_spans(row["original"], row["text"], spans)
         if words is None:
             words = find_words(row["text"], tokenizer)
-        kept = []
+        kept, sound = [], []
         for layer in sorted({span["layer"] for span in spans}):
             found, aside = align_spans(
                 row["text"],
@@ -223,12 +236,19 @@ def _align(
             kept += [(*span, layer) for span in found]
             where = {key: row[key] for key in ("source", "row", "id", "part")}
             problems += [where | span for span in aside]
+            sound += [
+                (span["start"], span["end"], span["label"], layer)
+                for span in aside
+                if span["problem"] in NOT_OF_WORDS and span["label"] in labels
+            ]
+        unaligned.append(sound)
         mended += sum(span["repaired"] for span in spans)
         words_of_all.append([tuple(word) for word in words])
         spans_of_all.append(sorted(kept))
     aligned = texts.drop(columns="original").assign(
         words=pd.Series(words_of_all, texts.index, dtype=object),
         spans=pd.Series(spans_of_all, texts.index, dtype=object),
+        unaligned=pd.Series(unaligned, texts.index, dtype=object),
     )
     columns = [*("source", "row", "id", "part", "layer", "label", "start", "end")]
     aside = pd.DataFrame(problems, columns=[*columns, "problem", "repaired"])
@@ -257,7 +277,7 @@ def _follow_spans(old: str, new: str, spans: list[dict]) -> list[dict]:
         if place:
             span = span | {"start": place[0], "end": place[1]}
         elif sound:
-            span = span | {"problem": "personal data is in it"}
+            span = span | {"problem": PERSONAL}
         else:  # its offsets are of the text as it came
             span = span | {"problem": span["problem"] or "it is not in the text"}
         moved.append(span)
@@ -338,7 +358,7 @@ def _describe_parts(texts: pd.DataFrame) -> dict[str, dict]:
     return {
         part: {
             "texts": len(rows),
-            "adverts": int(postings_of(rows).nunique()),
+            "adverts": int(adverts_of(rows).nunique()),
             "employers": int(rows["employer"].nunique()),
             "words": int(rows["words"].str.len().sum()),
             **dict(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 WordSpan = tuple[int, int, str]
 Word = tuple[int, int]
 
+INSIDE = "it begins or ends inside a word"
+
 _PIECE = re.compile(r"\w+|\s+|[^\w\s]")
 
 
@@ -100,7 +102,7 @@ def align_spans(
         end = span["end"] - len(inside) + len(inside.rstrip())
         first, stop = first_at.get(start), stop_at.get(end)
         if first is None or stop is None:
-            aside.append(span | {"problem": "it begins or ends inside a word"})
+            aside.append(span | {"problem": INSIDE})
         elif first < last:
             aside.append(span | {"problem": "it overlaps another"})
         else:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
 from ojd_daps_language_models.configs import CompanyDescriptionsConfig
 from ojd_daps_language_models.preprocessing.company_descriptions import (
@@ -156,16 +157,18 @@ def evaluate(
         models: from `train`.
         thresholds: from `train`.
         seeds: that they were trained with.
-        prevalence: share of company descriptions in the data as they came.
+        prevalence: share of company descriptions in the data as they came, copies of a
+            sentence included.
 
     Returns:
-        Metrics. `scores`: class, or `both` -> measure -> system (`majority`, `tfidf`
-        with logistic regression and a threshold chosen on validation, `before`,
-        `after`, and the paired differences `change`, after minus before, and `gain`,
-        after minus tfidf) -> value, low, high; `confusion`: system -> tp, fp, fn, tn,
-        where positive is `company_description`; `reliability`: system -> bins of the
-        probability; `prevalence`; `threshold` and, in words, `decision`; `seeds` and
-        `spread`: see `training.metrics`; where the head came from, and counts.
+        Metrics. `scores`: class, or `both` -> measure -> system (`majority`, whose
+        probability is the share in validation, `tfidf` with logistic regression and a
+        threshold that validation chose, moved to one half, `before`, `after`, and the
+        paired differences `change`, after minus before, and `gain`, after minus tfidf)
+        -> value, low, high; `confusion`: system -> tp, fp, fn, tn, where positive is
+        `company_description`; `reliability`: system -> bins of the probability;
+        `prevalence`; `threshold` and, in words, `decision`; `seeds` and `spread`: see
+        `training.metrics`; where the head came from, and counts.
 
         And a table of what each system said of each test sentence, from which all of
         this can be computed: id, employer (or advert), label, and for each system the
@@ -197,8 +200,9 @@ def evaluate(
     likely = {part: tfidf(texts) for part, (texts, _) in labelled.items()}
     cut = best_threshold(labelled["validation"][1], likely["validation"], f1)
     systems = {
-        "majority": (np.full(len(test), prevalence), prevalence > 0.5),
-        "tfidf": (likely["test"], likely["test"] >= cut),
+        "majority": _argmax(np.full(len(test), labelled["validation"][1].mean())),
+        # Moved as the model's is, so that their probabilities compare.
+        "tfidf": _argmax(expit(logit(likely["test"]) - logit(cut))),
         "before": _argmax(
             probabilities(score_sequences(before, sequences, *settings), 1)
         ),

@@ -10,9 +10,10 @@ import pandas as pd
 
 from ojd_daps_language_models.configs import NERConfig
 from ojd_daps_language_models.preprocessing.entities import (
+    adverts_of,
     join_texts,
-    postings_of,
     spans_of,
+    unaligned_of,
     words_of,
 )
 from ojd_daps_language_models.preprocessing.packing import load_tokenizer
@@ -163,7 +164,9 @@ def evaluate(
         and the paired differences `change`, after minus before, and `gain`, after minus
         crf) -> value, low, high; see `training.span_metrics`. `layers`: layer -> what
         its errors were (system -> counts), its labels, spans, and where the head came
-        from. `lost_to_truncation`: part -> spans, and those lost if texts were cut
+        from; of its gold spans, those that are `unaligned` have no words of their own,
+        so all systems miss them. `grouped_by`: what intervals are over.
+        `lost_to_truncation`: part -> spans, and those lost if texts were cut
         where the model ends. `seeds` and `spread`: see `training.metrics`.
 
         A table of the spans in the test texts by layer and system, with `gold` among
@@ -174,6 +177,7 @@ def evaluate(
     from ojd_daps_language_models.training.metrics import spread
 
     test = texts[texts["part"] == "test"]
+    grouped_by, grouping = _group(test)
     scores, layers, said, examples = {}, {}, [], []
     by_seed = [{"seed": int(seed), "scores": {}} for seed in seeds]
     for place, layer in enumerate(labels):
@@ -181,13 +185,19 @@ def evaluate(
         found, by_model, head = _find(
             tokens, texts, layer, labels[layer], checkpoint, own, config, seeds[0]
         )
-        gold = spans_of(test, layer)
+        gold, unaligned = spans_of(test, layer), unaligned_of(test, layer)
         scores[layer], errors, of_seeds = _score(
-            gold, found, by_model, labels[layer], postings_of(test), config.evaluation
+            _with_missed(gold, unaligned, test["words"]),
+            found,
+            by_model,
+            labels[layer],
+            grouping,
+            config.evaluation,
         )
         layers[layer] = {
             "labels": labels[layer],
-            "gold": sum(map(len, gold)),
+            "gold": sum(map(len, [*gold, *unaligned])),
+            "unaligned": sum(map(len, unaligned)),
             "head": head,
             "errors": errors,
         }
@@ -196,12 +206,13 @@ def evaluate(
                 group if len(labels) == 1 else f"{layer}, {group}": measures
                 for group, measures in values.items()
             }
-        said.append(_as_table(test, layer, {"gold": gold, **found}))
+        said.append(_as_table(test, layer, {"gold": gold, **found}, unaligned))
         examples += _show(config.evaluation.examples, own[0], layer, config)
     return (
         {
             "texts": len(test),
-            "postings": int(postings_of(test).nunique()),
+            "postings": int(adverts_of(test).nunique()),
+            "grouped_by": grouped_by,
             "head": layers[layer]["head"],
             "scores": scores,
             "layers": layers,
@@ -212,6 +223,29 @@ def evaluate(
         pd.concat(said, ignore_index=True),
         examples,
     )
+
+
+def _group(test: pd.DataFrame) -> tuple[str, pd.Series]:
+    """What is resampled for intervals, and which of them each text belongs to.
+
+    Where no advert is given, texts of an employer may be sentences of the same one.
+    """
+    if test["advert"].notna().any():
+        return "adverts", test["advert"].fillna(test["employer"]).fillna(test["id"])
+    if test["employer"].notna().any():
+        return "employers", test["employer"].fillna(test["id"])
+    return "texts", test["id"]
+
+
+def _with_missed(
+    gold: list, unaligned: list, words: Sequence[Sequence]
+) -> list[list[tuple[int, int, str]]]:
+    """Gold spans, and those without words of their own behind the last word, where no
+    system finds anything."""
+    return [
+        [*own, *((n, n + 1, label) for n, (_, _, label) in enumerate(more, len(text)))]
+        for own, more, text in zip(gold, unaligned, words, strict=True)
+    ]
 
 
 def _find(
@@ -271,7 +305,7 @@ def _score(
     found: dict[str, list],
     by_model: Sequence[list],
     labels: Sequence[str],
-    postings: pd.Series,
+    grouping: pd.Series,
     evaluation,
 ) -> tuple[dict, dict, list[dict]]:
     """Scores and errors of the systems, and values of the model of each seed."""
@@ -281,7 +315,7 @@ def _score(
         values_of,
     )
 
-    groups = pd.factorize(postings)[0]
+    groups = pd.factorize(grouping)[0]
     # A label that only held-out texts have is missed by all.
     known = list(dict.fromkeys([*labels, *(s[2] for spans in gold for s in spans)]))
     scores = score_spans(
@@ -323,13 +357,20 @@ def _count_lost(tokens: dict[str, dict], texts: pd.DataFrame) -> dict[str, dict]
     return counts
 
 
-def _as_table(test: pd.DataFrame, layer: str, systems: dict[str, list]) -> pd.DataFrame:
+def _as_table(
+    test: pd.DataFrame, layer: str, systems: dict[str, list], unaligned: list
+) -> pd.DataFrame:
     """Spans of each system in characters, a row each."""
     rows = [
         (id_, layer, system, label, words[first][0], words[stop - 1][1])
         for system, found in systems.items()
         for id_, words, spans in zip(test["id"], test["words"], found, strict=True)
         for first, stop, label in spans
+    ]
+    rows += [
+        (id_, layer, "gold", label, start, end)
+        for id_, spans in zip(test["id"], unaligned, strict=True)
+        for start, end, label in spans
     ]
     columns = ["id", "layer", "system", "label", "start", "end"]
     return pd.DataFrame(rows, columns=columns)
