@@ -63,7 +63,14 @@ def test_an_official_part_stays_whole_and_its_duplicates_leave_training(adverts)
     assert set(kept["row"]) == set(test["row"]) - unfit
     assert {9999} < set(kept["row"]) and unfit & set(test["row"])
     assert prepared.report["overlap"]["test"]["near"] == 0
-    assert prepared.report["overlap"]["test"]["employers_in_train"] > 0
+    shared = prepared.report["overlap"]["test"]["employers_in_train"]
+    assert shared > 0
+    # Names are compared as the split compares them.
+    shout = prepare(
+        train=adverts, test=test.assign(employer=test["employer"].str.upper())
+    )
+    assert shout.report["overlap"]["test"]["employers_in_train"] == shared
+    assert shout.report["parts"]["test"] == prepared.report["parts"]["test"]
 
 
 def test_what_only_repeats_the_test_part_leaves_no_training(adverts):

@@ -76,8 +76,10 @@ def summary(metrics: dict) -> str:
 
 def _how_to_read(metrics: dict) -> str:
     return (
-        f"All systems read the same {metrics['hidden_tokens']:,} hidden tokens. In "
-        "brackets: 95% intervals from a bootstrap over adverts; the change is paired. "
+        f"All systems are scored on the same {metrics['hidden_tokens']:,} tokens. As "
+        "in training, one in ten of them is left in sight and one in ten gives way to "
+        "another; the floor sees neither. In brackets: 95% intervals from a bootstrap "
+        "over adverts; the change is paired. "
         "A word counts as right at k when each of its tokens is among the model's k "
         "likeliest. Perplexity is per hidden token and compares only models with this "
         f"tokenizer. Head of the checkpoint before training: {metrics['head']}."

@@ -192,8 +192,8 @@ def _data_section(report: dict) -> list:
         Markdown(
             f"**False negatives avoided.** {shared['labels']:,} labels belong to "
             f"several skills, {shared['skills']:,} in all. These stay together, and no "
-            "pair that is known to be true counts as a negative. "
-            + (across if relations["all"] else "")
+            "two labels of a skill, or of skills that are learnt to be alike, count as "
+            "negatives. " + (across if relations["all"] else "")
         ),
         Markdown("### Kept aside, by reason"),
         table(report["kept_aside"]),

@@ -10,6 +10,7 @@ from ojd_daps_language_models.preprocessing.personal_data import load_name_pipel
 from ojd_daps_language_models.preprocessing.preparation import (
     Chunk,
     compare_parts,
+    count_names,
     count_reasons,
     drop_duplicates,
     funnel,
@@ -202,7 +203,7 @@ def _describe_parts(adverts: pd.DataFrame) -> dict[str, dict]:
     return {
         part: {
             "adverts": len(rows),
-            "employers": int(rows["employer"].nunique()),
+            "employers": count_names(rows["employer"]),
             "words": int(rows["words"].sum()),
         }
         for part in PARTS

@@ -10,6 +10,7 @@ from ojd_daps_language_models.preprocessing.personal_data import load_name_pipel
 from ojd_daps_language_models.preprocessing.preparation import (
     Chunk,
     compare_parts,
+    count_names,
     count_reasons,
     drop_duplicates,
     funnel,
@@ -246,7 +247,7 @@ def _describe_parts(sentences: pd.DataFrame) -> dict[str, dict]:
     return {
         part: {
             "sentences": len(rows),
-            "employers": int(rows["employer"].fillna(rows["advert"]).nunique()),
+            "employers": count_names(rows["employer"].fillna(rows["advert"])),
             **{
                 label: int((rows["label"] == label).sum()) for label in reversed(LABELS)
             },

@@ -12,6 +12,7 @@ from ojd_daps_language_models.preprocessing.personal_data import load_name_pipel
 from ojd_daps_language_models.preprocessing.preparation import (
     Chunk,
     compare_parts,
+    count_names,
     count_reasons,
     drop_duplicates,
     funnel,
@@ -359,7 +360,7 @@ def _describe_parts(texts: pd.DataFrame) -> dict[str, dict]:
         part: {
             "texts": len(rows),
             "adverts": int(adverts_of(rows).nunique()),
-            "employers": int(rows["employer"].nunique()),
+            "employers": count_names(rows["employer"]),
             "words": int(rows["words"].str.len().sum()),
             **dict(
                 sorted(

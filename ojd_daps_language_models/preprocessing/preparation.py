@@ -35,6 +35,7 @@ from ojd_daps_language_models.preprocessing.splits import (
     TEST,
     TRAIN,
     VALIDATION,
+    as_keys,
     linked_groups,
     split_groups,
 )
@@ -241,10 +242,17 @@ def held_out_texts(rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 def count_shared_employers(rows: pd.DataFrame) -> dict[str, int]:
     """How many employers of each held-out part have training rows too."""
-    employers = rows.dropna(subset="employer").groupby("part")["employer"]
-    names = {part: set(own.unique()) for part, own in employers}
-    training = names.get(TRAIN, set())
-    return {part: len(names.get(part, set()) & training) for part in (VALIDATION, TEST)}
+    train, *held_out = (
+        set(as_keys(rows.loc[rows["part"] == part, "employer"].unique()).dropna())
+        for part in (TRAIN, VALIDATION, TEST)
+    )
+    shared = [len(own & train) for own in held_out]
+    return dict(zip((VALIDATION, TEST), shared, strict=True))
+
+
+def count_names(column: pd.Series) -> int:
+    """How many employers, or adverts, are named in a column."""
+    return as_keys(column.unique()).nunique()
 
 
 def measure_seen(

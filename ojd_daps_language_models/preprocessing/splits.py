@@ -38,7 +38,7 @@ def linked_groups(*keys: Sequence[Hashable | None]) -> np.ndarray:
     (count,) = lengths
     adverts, numbers, names = [], [], []
     for kind, column in enumerate(keys):
-        codes, uniques = pd.factorize(_as_text(column), sort=True)
+        codes, uniques = pd.factorize(as_keys(column), sort=True)
         known = np.flatnonzero(codes >= 0)
         adverts.append(known)
         numbers.append(codes[known] + len(names))
@@ -126,7 +126,8 @@ def _fill(sizes: dict[str, int], wanted: float, most: int) -> list[str]:
     return list(chosen) or [min(sizes, key=sizes.__getitem__)]
 
 
-def _as_text(column: Sequence[Hashable | None]) -> pd.Series:
+def as_keys(column: Sequence[Hashable | None]) -> pd.Series:
+    """Names of employers or adverts as they are compared: without case and spacing."""
     column = pd.Series(list(column), dtype=object)
     text = column.dropna().astype(str).str.casefold().str.split().str.join(" ")
     return text[text != ""].reindex(column.index)

@@ -19,7 +19,8 @@ from ojd_daps_language_models.preprocessing.packing import (
     encode_inputs,
     load_tokenizer,
 )
-from ojd_daps_language_models.preprocessing.splits import PARTS
+from ojd_daps_language_models.preprocessing.preparation import count_names
+from ojd_daps_language_models.preprocessing.splits import PARTS, as_keys
 from ojd_daps_language_models.progress import progress_bar
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 
@@ -220,7 +221,7 @@ def evaluate(
     ]
     return {
         "sentences": len(test),
-        "employers": int(said["employer"].nunique()),
+        "employers": count_names(said["employer"]),
         "grouped_by": "employers" if test["employer"].notna().any() else "adverts",
         "truncated": int(tokens["test"]["truncated"].sum()),
         "labels": list(LABELS),
@@ -267,7 +268,7 @@ def _compare(
     systems = [
         name for name in ("majority", "tfidf", "before", "after") if name in said
     ]
-    employers, employer = np.unique(said["employer"], return_inverse=True)
+    employers, employer = np.unique(as_keys(said["employer"]), return_inverse=True)
     settings = (len(employers), evaluation.bootstrap_samples, evaluation.seed)
     found = {
         system: _statistics(said, system, employer, len(employers), prevalence)

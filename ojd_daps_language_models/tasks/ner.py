@@ -17,7 +17,7 @@ from ojd_daps_language_models.preprocessing.entities import (
     words_of,
 )
 from ojd_daps_language_models.preprocessing.packing import load_tokenizer
-from ojd_daps_language_models.preprocessing.splits import PARTS
+from ojd_daps_language_models.preprocessing.splits import PARTS, as_keys
 from ojd_daps_language_models.preprocessing.windows import Windows, encode_windows
 from ojd_daps_language_models.progress import progress_bar
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
@@ -315,7 +315,7 @@ def _score(
         values_of,
     )
 
-    groups = pd.factorize(grouping)[0]
+    groups = pd.factorize(as_keys(grouping))[0]
     # A label that only held-out texts have is missed by all.
     known = list(dict.fromkeys([*labels, *(s[2] for spans in gold for s in spans)]))
     scores = score_spans(
