@@ -46,7 +46,7 @@ from ojd_daps_language_models.flow_utils import (
 )
 from ojd_daps_language_models.getters.checkpoints import (
     check_masked_lm,
-    collect_training_texts,
+    collect_private_texts,
     describe_checkpoint,
     describe_origin,
     get_checkpoint,
@@ -140,7 +140,7 @@ class MLMFlow(FlowSpec):
         check_examples(
             self.push_to,
             describe_data(self)[1],
-            collect_training_texts(self.adverts, self.origin),
+            collect_private_texts(self.adverts, self.origin),
         )
         self.next(self.tokenize)
 
@@ -244,7 +244,7 @@ class MLMFlow(FlowSpec):
         """Publish the model with its card, where that was asked for."""
         self.published = publish(
             stored_run(self),
-            collect_training_texts(self.adverts, self.origin),
+            collect_private_texts(self.adverts, self.origin),
             self.push_to,
         )
         self.next(self.end)

@@ -38,7 +38,7 @@ from ojd_daps_language_models.flow_utils import (
 )
 from ojd_daps_language_models.getters.checkpoints import (
     check_tagger,
-    collect_training_texts,
+    collect_private_texts,
     describe_checkpoint,
     describe_origin,
     get_checkpoint,
@@ -149,7 +149,7 @@ class NERFlow(FlowSpec):
         check_examples(
             self.push_to,
             self.config,
-            collect_training_texts(self.texts, self.origin),
+            collect_private_texts(self.texts, self.origin),
         )
         self.labels = self.data_report["labels"]
         self.next(self.tokenize)
@@ -253,7 +253,7 @@ class NERFlow(FlowSpec):
         """Publish the model with its card, where that was asked for."""
         self.published = publish(
             stored_run(self),
-            collect_training_texts(self.texts, self.origin),
+            collect_private_texts(self.texts, self.origin),
             self.push_to,
         )
         self.next(self.end)

@@ -48,7 +48,7 @@ from ojd_daps_language_models.flow_utils import (
 )
 from ojd_daps_language_models.getters.checkpoints import (
     check_classifier,
-    collect_training_texts,
+    collect_private_texts,
     describe_checkpoint,
     describe_origin,
     get_checkpoint,
@@ -254,7 +254,7 @@ class NSPFlow(FlowSpec):
         """Publish the model with its card, where that was asked for."""
         self.published = publish(
             stored_run(self),
-            collect_training_texts(self.adverts, self.origin),
+            collect_private_texts(self.adverts, self.origin),
             self.push_to,
         )
         self.next(self.end)

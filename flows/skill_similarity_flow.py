@@ -42,7 +42,7 @@ from ojd_daps_language_models.flow_utils import (
 )
 from ojd_daps_language_models.getters.checkpoints import (
     check_bi_encoder,
-    collect_training_texts,
+    collect_private_texts,
     describe_checkpoint,
     describe_origin,
     get_checkpoint,
@@ -260,7 +260,7 @@ class SkillSimilarityFlow(FlowSpec):
         """Publish the model with its card, where that was asked for."""
         self.published = publish(
             stored_run(self),
-            collect_training_texts(self.pairs, self.origin),
+            collect_private_texts(self.pairs, self.origin),
             self.push_to,
         )
         self.next(self.end)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.flow_utils import list_scores
-from ojd_daps_language_models.getters.checkpoints import collect_training_texts
+from ojd_daps_language_models.getters.checkpoints import collect_private_texts
 from ojd_daps_language_models.getters.runs import (
     flow_file,
     get_described_run,
@@ -82,7 +82,7 @@ def export_run(name: str, folder: Path) -> None:
     """Write the folder that a run publishes."""
     flow, run_id = split_run(name)
     run = get_described_run(flow, run_id)
-    texts = collect_training_texts(
+    texts = collect_private_texts(
         get_training_rows(flow, run_id), run["lineage"]["checkpoint"]
     )
     export(run, texts, folder)

@@ -8,13 +8,17 @@ import sys
 import tarfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from s3_stand_in import cut_connection
 
+from ojd_daps_language_models.getters import checkpoints
 from ojd_daps_language_models.getters.checkpoints import (
     check_masked_lm,
+    collect_private_texts,
     describe_checkpoint,
     get_checkpoint,
+    get_training_texts,
     pin_checkpoint,
 )
 
@@ -48,6 +52,25 @@ def pack(folder) -> bytes:
         for path in sorted(folder.iterdir()):
             archive.add(path, path.name)
     return packed.getvalue()
+
+
+# What a model was trained on, and what must not leave with it
+
+
+def test_of_a_run_all_parts_are_private_and_of_those_before_what_they_read(monkeypatch):
+    before = pd.DataFrame({"text": ["a", "b"], "part": ["train", "test"]})
+    monkeypatch.setattr(checkpoints, "get_training_rows", lambda *_: before)
+    monkeypatch.setattr(checkpoints, "get_run_artifact", lambda *_: "embedded")
+    rows = pd.DataFrame(
+        {
+            "text": ["c", "d", "e"],
+            "other": ["f", "g", "h"],
+            "part": ["train", "validation", "test"],
+        }
+    )
+    private = collect_private_texts(rows, "run:MLMFlow/12")
+    assert sorted(private) == ["a", "c", "d", "e", "f", "g", "h"]
+    assert list(get_training_texts("run:MLMFlow/12")) == ["a"]
 
 
 # Where checkpoints are
@@ -406,8 +429,6 @@ def test_damaged_files_are_named(tmp_path):
 @pytest.mark.slow
 def test_the_architectures_are_those_of_transformers():
     auto = importlib.import_module("transformers.models.auto.modeling_auto")
-    from ojd_daps_language_models.getters import checkpoints
-
     for head in ("MASKED_LM", "SEQUENCE_CLASSIFICATION"):
         expected = set(getattr(auto, f"MODEL_FOR_{head}_MAPPING_NAMES"))
         assert checkpoints._model_types(head) == expected

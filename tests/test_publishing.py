@@ -253,7 +253,7 @@ def test_a_card_of_numbers_passes_and_what_was_compared_is_counted(regions, tmp_
     assert found == {
         "files": 5,
         "megabytes": 0.0,
-        "training sentences": 2,
+        "sentences of the data": 2,
         **dict.fromkeys(("verbatim", "near", "personal data", "secrets", "paths"), 0),
         "tokenizer": "that of the checkpoint, token for token (4)",
     }
@@ -280,7 +280,7 @@ def test_a_training_sentence_stops_the_card_wherever_it_stands(change, tmp_path)
     readme = "\n\n".join(form.format(changed) for form in FORMS)
     with pytest.raises(Breach) as error:
         look(tmp_path, readme, ["We bake.", f"Come and see. {TRAINED_ON}"])
-    assert lines_with("a training sentence, word for word", error) == [
+    assert lines_with("a sentence of the data, word for word", error) == [
         readme.count("\n", 0, found.start()) + 1
         for found in re.finditer(re.escape(changed), readme)
     ]
@@ -294,7 +294,7 @@ def test_a_training_sentence_with_another_word_stops_it_too(word, other, tmp_pat
     readme = "\n\n".join(form.format(changed) for form in FORMS)
     with pytest.raises(Breach) as error:
         look(tmp_path, readme)
-    assert lines_with("nearly a training sentence", error) == [
+    assert lines_with("nearly a sentence of the data", error) == [
         number for number, line in enumerate(readme.splitlines(), 1) if changed in line
     ]
 
@@ -310,7 +310,7 @@ def test_a_training_sentence_with_another_word_stops_it_too(word, other, tmp_pat
 )
 def test_what_stands_around_or_within_it_does_not_hide_it(form, text, tmp_path):
     text = text.format("our ferry carries the post to all of the islands")
-    with pytest.raises(Breach, match="nearly a training sentence"):
+    with pytest.raises(Breach, match="nearly a sentence of the data"):
         look(tmp_path, form.format(text.replace("post", "mail")), [text])
 
 
@@ -323,7 +323,7 @@ def test_training_sentences_are_found_in_metadata_and_json_and_not_told(tmp_path
         *("README.md, widget[0].text", "evaluation.json, examples[0].text"),
         *("README.md, line 4", "evaluation.json, a key of all"),
     ):
-        told = f"{place}: a training sentence, word for word (the bakery on the…);"
+        told = f"{place}: a sentence of the data, word for word (the bakery on the…);"
         assert told in str(error.value)
     assert "opens" not in str(error.value)
 
@@ -351,7 +351,7 @@ def test_a_stock_phrase_is_what_training_texts_say_in_several_ways(tmp_path):
     ways = [phrase.format(job) for job in jobs]
     assert look(tmp_path, readme, ways)["near"] == 0
     for texts in (ways[1:], ways[1:] * 9):
-        with pytest.raises(Breach, match="nearly a training sentence"):
+        with pytest.raises(Breach, match="nearly a sentence of the data"):
             look(tmp_path, readme, texts)
 
 
@@ -485,7 +485,7 @@ def test_names_are_looked_for_in_examples_only(tmp_path):
     [
         ("Call 07700 900123 today.", r"a phone number \(Call \[PHONE\]"),
         ("Ask Ada about the job.", r"a person's name \(Ask \[NAME\]"),
-        (TRAINED_ON, "a training sentence"),
+        (TRAINED_ON, "a sentence of the data"),
     ],
 )
 def test_examples_are_looked_through_before_training(example, what):

@@ -123,11 +123,11 @@ def test_without_a_token_nothing_is_trained(hub, monkeypatch, tmp_path, tiny_ber
     assert "/load/" not in said
 
 
-def test_examples_of_the_training_data_are_refused_before_training(
+def test_examples_of_held_out_adverts_are_refused_before_training(
     hub, tmp_path, tiny_bert
 ):
     given = (PROJECT_DIR / "configs" / "mlm.yaml").read_text()
-    example = "A full UK driving [MASK] is an advantage for this job."
+    example = "We ask for confidence with heating [MASK] and flue gas analysers."
     kept = "You should bring a current driving [MASK] to the interview."
     assert kept in given
     (tmp_path / "quoting.yaml").write_text(given.replace(kept, example))
@@ -138,7 +138,7 @@ def test_examples_of_the_training_data_are_refused_before_training(
     )
     said = errors_of(done)
     assert done.returncode != 0 and "Traceback" not in said
-    assert "evaluation.fill_mask[3]: nearly a training sentence" in said
+    assert "evaluation.fill_mask[3]: nearly a sentence of the data" in said
     assert "/train/" not in said
 
 

@@ -169,7 +169,7 @@ def get_training_texts(checkpoint: str) -> Collection[str] | None:
                 f"{checkpoint} was trained on the adverts of {rows['data']}, which "
                 f"what is held out or published is compared with: {error}"
             ) from error
-    return collect_training_texts(rows, get_run_artifact(*run, "origin"))
+    return _collect_texts(rows, get_run_artifact(*run, "origin"), "train")
 
 
 class TextsOfRuns(Collection[str]):
@@ -189,22 +189,30 @@ class TextsOfRuns(Collection[str]):
         return any(text in texts for texts in self._collections)
 
 
-def collect_training_texts(
+def collect_private_texts(
     rows: pd.DataFrame | dict, checkpoint: str
 ) -> Collection[str]:
-    """What a model has read: the training part of its run, and those before it.
+    """What must not be published with a model: the texts of its run, of those held out
+    too, and what the checkpoint was trained on.
 
     Args:
         rows: columns `text` and `part`, and `other` where texts are paired; or the
             manifest of prepared adverts.
         checkpoint: that the run began from, of `pin_checkpoint`.
     """
+    return _collect_texts(rows, checkpoint)
+
+
+def _collect_texts(
+    rows: pd.DataFrame | dict, checkpoint: str, part: str | None = None
+) -> Collection[str]:
+    """The texts of a part, or of all, and the training texts of the runs before."""
     before = get_training_texts(checkpoint) or []
     if isinstance(rows, dict):
-        return TextsOfRuns([before, PreparedTexts(rows, "train")])
-    train = rows[rows["part"] == "train"]
-    columns = train.columns.intersection(["text", "other"])
-    return TextsOfRuns([before, *(train[name].tolist() for name in columns)])
+        return TextsOfRuns([before, PreparedTexts(rows, part)])
+    own = rows[rows["part"] == part] if part else rows
+    columns = own.columns.intersection(["text", "other"])
+    return TextsOfRuns([before, *(own[name].tolist() for name in columns)])
 
 
 def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]:

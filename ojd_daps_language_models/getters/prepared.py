@@ -71,26 +71,30 @@ def find_prepared(path: str) -> dict[str, Any] | None:
 
 
 class PreparedTexts(Collection[str]):
-    """The texts of a part, which are read anew each time that somebody goes through
-    them, and never are in memory all at once.
+    """The texts of a part, or of all, which are read anew each time that somebody goes
+    through them, and never are in memory all at once.
 
     Args:
         prepared: from `find_prepared`.
-        part: of `preprocessing.splits.PARTS`.
+        part: of `preprocessing.splits.PARTS`; None: all.
     """
 
-    def __init__(self, prepared: dict[str, Any], part: str):
+    def __init__(self, prepared: dict[str, Any], part: str | None = None):
         self._prepared, self._part = prepared, part
 
     def __len__(self) -> int:
-        return self._prepared["report"]["parts"][self._part]["adverts"]
+        parts = self._prepared["report"]["parts"]
+        chosen = [self._part] if self._part else parts
+        return sum(parts[part]["adverts"] for part in chosen)
 
     def __iter__(self) -> Iterator[str]:
         from pyarrow import compute
 
         for rows in _iter_rows(self._prepared, ["text", "part"]):
-            mine = compute.equal(rows["part"], self._part)
-            yield from rows["text"].filter(mine).to_pylist()
+            texts = rows["text"]
+            if self._part:
+                texts = texts.filter(compute.equal(rows["part"], self._part))
+            yield from texts.to_pylist()
 
     def __contains__(self, text: object) -> bool:
         return any(text == own for own in self)

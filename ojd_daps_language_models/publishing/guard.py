@@ -1,4 +1,4 @@
-"""What must not leave with a model: training texts, personal data, secrets, paths.
+"""What must not leave with a model: texts of the data, personal data, secrets, paths.
 
 Weights, vocabularies and figures are not read: what a checkpoint brought is public, the
 hash of its tokens tells that nothing came to them, and figures draw what tables say.
@@ -49,10 +49,10 @@ MIN_WORDS = 6
 # Jaccard similarity of two sentences. With the .8 of whole adverts, one changed word
 # would hide every sentence of fewer than 27 words; so it hides those of fewer than 9.
 SIMILARITY = 0.5
-# What training sentences say in as many ways, as "We are looking for a … to join our
-# team", is nobody's either. Repeated word for word, it may still be one employer's.
+# What the data says in as many ways, as "We are looking for a … to join our team", is
+# nobody's either. Repeated word for word, it may still be one employer's.
 STOCK = 5
-_BATCH = 4096  # training sentences that are in memory
+_BATCH = 4096  # sentences of the data that are in memory
 _SHOWN = 4  # words of a sentence, by which it is found in the card
 _AROUND = 20  # characters on each side of what is masked
 
@@ -138,7 +138,7 @@ class Finding(NamedTuple):
 
 def inspect(
     folder: Path,
-    training_texts: Iterable[str],
+    private_texts: Iterable[str],
     encoder: dict[str, Any],
     phone_regions: Sequence[str],
     nlp: "Language | None" = None,
@@ -147,7 +147,7 @@ def inspect(
 
     Args:
         folder: of `publishing.folder.write_folder`.
-        training_texts: that the model has read, cleaned; read once, in their order.
+        private_texts: of the data, cleaned; read once, in their order.
         encoder: of `getters.checkpoints.describe_checkpoint`, for the checkpoint that
             training started from.
         phone_regions: see `personal_data.replace_personal_data`.
@@ -155,9 +155,9 @@ def inspect(
             only: elsewhere authors and methods are named.
 
     Returns:
-        files, megabytes; `sentences` of the folder, and the `training sentences` that
-        they were compared with; verbatim, near, `personal data`, secrets, paths: how
-        many were found, which is none; tokenizer: what it is, in words.
+        files, megabytes; `sentences` of the folder, and the `sentences of the data`
+        that they were compared with; verbatim, near, `personal data`, secrets, paths:
+        how many were found, which is none; tokenizer: what it is, in words.
 
     Raises:
         Breach: there is anything of this, or a file that is not to be published.
@@ -185,7 +185,7 @@ def inspect(
         said for said in _read_metadata(folder) if said.key.startswith("widget")
     ]
     findings += _find_names(examples, nlp) if nlp else []
-    seen, sentences, training = _find_training_sentences(passages, training_texts)
+    seen, sentences, compared = _find_private_sentences(passages, private_texts)
     findings += seen
     if findings:
         listed = [f"- {place}: {what}; {remedy}" for place, what, remedy in findings]
@@ -195,7 +195,7 @@ def inspect(
         "files": len(paths),
         "megabytes": round(sum(path.stat().st_size for path in paths) / 1e6, 1),
         "sentences": sentences,
-        "training sentences": training,
+        "sentences of the data": compared,
         **dict.fromkeys(("verbatim", "near", "personal data", "secrets", "paths"), 0),
         "tokenizer": tokenizer,
     }
@@ -203,7 +203,7 @@ def inspect(
 
 def refuse_examples(
     examples: Sequence[str],
-    training_texts: Iterable[str],
+    private_texts: Iterable[str],
     name: str,
     phone_regions: Sequence[str],
     nlp: "Language | None" = None,
@@ -214,7 +214,7 @@ def refuse_examples(
 
     Args:
         examples: as the configuration has them.
-        training_texts: that the model will have read.
+        private_texts: of the data, held out or not.
         name: of their key in the configuration.
         phone_regions: see `inspect`.
         nlp: likewise.
@@ -223,7 +223,7 @@ def refuse_examples(
         Passage("the configuration", f"{name}[{number}]", text)
         for number, text in enumerate(examples)
     ]
-    found, _, _ = _find_training_sentences(passages, training_texts)
+    found, _, _ = _find_private_sentences(passages, private_texts)
     for passage in passages:
         found += _look_through(passage, phone_regions)
     found += _find_names(passages, nlp) if nlp else []
@@ -365,14 +365,14 @@ def _personal(place: str, what: str, masked: str, placeholder: str) -> Finding:
     return Finding(place, f"{what} ({around.strip()})", "take it out")
 
 
-def _find_training_sentences(
-    passages: list[Passage], training_texts: Iterable[str]
+def _find_private_sentences(
+    passages: list[Passage], private_texts: Iterable[str]
 ) -> tuple[list[Finding], int, int]:
-    """Training sentences in passages, and how many of both were compared."""
+    """Sentences of the data in passages, and how many of both were compared."""
     plain = [_plain(passage.text) for passage in passages]
     nlp = load_sentence_pipeline()
     sentences = _split(passages, plain, nlp)
-    verbatim, near, training = _compare(plain, sentences, training_texts, nlp)
+    verbatim, near, compared = _compare(plain, sentences, private_texts, nlp)
 
     def tell(what: str, sentence: Sentence) -> list[Finding]:
         number, phrase = sentence
@@ -385,14 +385,14 @@ def _find_training_sentences(
     found = [
         told
         for sentence in sorted(verbatim)
-        for told in tell("a training sentence, word for word", sentence)
+        for told in tell("a sentence of the data, word for word", sentence)
     ]
     places = {told.place for told in found}
     # Sentences of one place overlap: what is stock in one of them is so in all.
     ways: dict[str, set[int]] = defaultdict(set)
     resembling = {}
     for sentence, alike in near.items():
-        for told in tell("nearly a training sentence", sentence):
+        for told in tell("nearly a sentence of the data", sentence):
             resembling.setdefault(told.place, told)
             ways[told.place] |= alike
     found += [
@@ -400,38 +400,38 @@ def _find_training_sentences(
         for place, told in resembling.items()
         if place not in places and len(ways[place]) < STOCK
     ]
-    return found, len(sentences), training
+    return found, len(sentences), compared
 
 
 def _compare(
     texts: list[str],
     sentences: list[Sentence],
-    training_texts: Iterable[str],
+    private_texts: Iterable[str],
     nlp: "Language",
 ) -> tuple[set[Sentence], dict[Sentence, set[int]], int]:
-    """Compare texts, and the sentences in them, with those of training texts.
+    """Compare texts, and the sentences in them, with those of private texts.
 
-    Word for word, training sentences are found wherever they stand in a text; only
+    Word for word, private sentences are found wherever they stand in a text; only
     those get a signature that have shingles enough in common with all texts together.
 
     Returns:
-        Training sentences in the texts; the sentences that are nearly so, with the
-        fingerprints of those that they are like; and the number of training sentences.
+        Private sentences in the texts; the sentences that are nearly so, with the
+        fingerprints of those that they are like; and the number of private sentences.
     """
     running = [f" {' '.join(_words(text))} " for text in texts]
     known = set().union(*(_shingles(text.split()) for text in running))
     _, signatures = fingerprint(text for _, text in sentences)
     verbatim: set[Sentence] = set()
     near: dict[Sentence, set[int]] = defaultdict(set)
-    training = 0
-    bar = progress_bar("comparing with training texts", "text", items=training_texts)
+    compared = 0
+    bar = progress_bar("comparing with the data", "text", items=private_texts)
     said = chain.from_iterable(split_sentences(bar, nlp))
     while batch := list(islice(said, _BATCH)):
         candidates = []
         for words in map(_words, map(_plain, batch)):
             if len(words) < MIN_WORDS:
                 continue
-            training += 1
+            compared += 1
             own, phrase = _shingles(words), " ".join(words)
             shared = len(own & known)
             if shared == len(own):
@@ -446,7 +446,7 @@ def _compare(
         for number in np.flatnonzero(found):
             alike = has_near_duplicate(others, signatures[[number]], SIMILARITY)
             near[sentences[number]].update(exact[alike].tolist())
-    return verbatim, near, training
+    return verbatim, near, compared
 
 
 def _split(

@@ -40,21 +40,21 @@ def check_publishing(
 
 
 def check_examples(
-    push_to: str | None, config: Mapping[str, Any], training_texts: Iterable[str]
+    push_to: str | None, config: Mapping[str, Any], private_texts: Iterable[str]
 ) -> None:
     """Raise ValueError if a run that is to publish has an example that may not leave:
-    of its training data, or with personal data in it.
+    of its data, held out or not, or with personal data in it.
 
     Args:
         push_to: `OWNER/NAME` on the hub; None where nothing is to be published.
         config: its examples are `fill_mask` or `examples` of `evaluation`.
-        training_texts: that the model will have read.
+        private_texts: of `getters.checkpoints.collect_private_texts`.
     """
     for name in ("fill_mask", "examples"):
         if push_to and (examples := config["evaluation"].get(name)):
             refuse_examples(
                 examples,
-                training_texts,
+                private_texts,
                 f"evaluation.{name}",
                 *_personal_data(config),
             )
@@ -62,7 +62,7 @@ def check_examples(
 
 def export(
     run: dict[str, Any],
-    training_texts: Iterable[str],
+    private_texts: Iterable[str],
     folder: Path,
     repository: str | None = None,
 ) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def export(
 
     Args:
         run: see `getters.runs.describe_run`.
-        training_texts: what the model has read, also in runs before.
+        private_texts: of `getters.checkpoints.collect_private_texts`.
         folder: empty, or new.
         repository: `OWNER/NAME` that the card tells to load; None: the folder.
 
@@ -82,17 +82,17 @@ def export(
     """
     write_folder(run, folder, repository)
     found = _personal_data(run["config"])
-    return inspect(folder, training_texts, run["encoder"], *found)
+    return inspect(folder, private_texts, run["encoder"], *found)
 
 
 def publish(
-    run: dict[str, Any], training_texts: Iterable[str], push_to: str | None
+    run: dict[str, Any], private_texts: Iterable[str], push_to: str | None
 ) -> dict[str, Any] | None:
     """Push model, tokenizer and card of a run to the hub, in one commit.
 
     Args:
         run: see `getters.runs.describe_run`.
-        training_texts: what the model has read, also in runs before.
+        private_texts: of `getters.checkpoints.collect_private_texts`.
         push_to: `OWNER/NAME`; None publishes nothing.
 
     Returns:
@@ -110,7 +110,7 @@ def publish(
         )
         return None
     with tempfile.TemporaryDirectory() as folder:
-        guard = export(run, training_texts, Path(folder), push_to)
+        guard = export(run, private_texts, Path(folder), push_to)
         pushed = push_folder(
             Path(folder),
             push_to,
