@@ -18,16 +18,19 @@ from ojd_daps_language_models.getters.runs import check_origin, flow_file
 # How the tasks of a run, which are other processes, learn what was typed.
 RESUMED_BY = "OJD_RESUMED_BY"
 ENGINES = ("batch", "kubernetes")
+TOKEN = re.compile(r"(?s)environment:.*\b(HF_TOKEN|HUGGING_FACE_HUB_TOKEN)\b")
 
 
 def launch(flow: type[FlowSpec]) -> None:
     """Do what the command line says of a flow.
 
-    A `resume` that cannot work is refused in a sentence. A run that stops, for whatever
+    A `resume` that cannot work, and a token that others would read, are refused in a
+    sentence. A run that stops, for whatever
     reason, ends with the command that continues it.
     """
     (flow,) = resolve_bases((flow,))  # the class itself, where it is decorated
     try:
+        check_tokens(sys.argv[1:])
         check_resume(flow, sys.argv[1:])
     except (ValueError, OSError) as error:
         sys.exit(f"    Stopped:\n    {error}")
@@ -46,6 +49,24 @@ def launch(flow: type[FlowSpec]) -> None:
         elif stop.code and system_context.is_launch:
             _say_how_to_continue(stop)
         raise
+
+
+def check_tokens(arguments: Sequence[str]) -> None:
+    """Refuse a token of the hub that would be part of the command lines of tasks.
+
+    Args:
+        arguments: as typed after the name of the file.
+
+    Raises:
+        ValueError: `--with environment:` sets one; its value is not told.
+    """
+    for found in filter(None, map(TOKEN.match, _values("--with", arguments))):
+        raise ValueError(
+            f"--with environment: {found[1]} would stand in the command line and the "
+            "definition of each job, where others read it: set it in your shell, and "
+            "for jobs keep it in AWS Secrets Manager, `--with "
+            "'secrets:sources=[\"aws-secrets-manager.NAME\"]'`"
+        )
 
 
 def check_resume(flow: type[FlowSpec], arguments: Sequence[str]) -> None:

@@ -9,14 +9,14 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from metaflow import Parameter
+from metaflow import FlowSpec, Parameter
 
 from flows import FLOWS, errors_of, report_of, run_flow, run_id_of
 from ojd_daps_language_models import PROJECT_DIR, resume
 from ojd_daps_language_models.cards.alive import INCOMPLETE, unfailing_card
 from ojd_daps_language_models.failures import Stopped, in_plain_words
 from ojd_daps_language_models.flow_utils import tags_of
-from ojd_daps_language_models.resume import check_resume, resumed_by
+from ojd_daps_language_models.resume import check_resume, check_tokens, resumed_by
 
 QUICK = "../tests/quick_flow"  # of the same name as the MLM flow
 QUICK_FILE = str(PROJECT_DIR / "flows" / f"{QUICK}.py")
@@ -216,6 +216,28 @@ def test_what_is_no_resume_is_not_looked_at():
     check_resume(Flow, ["resume", "train", "--with", "batch"])
     with pytest.raises(ValueError, match="--epochs"):
         check_resume(Flow, ["resume", "--epochs", "1"])
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        """f.py run --with batch --with 'environment:vars={"A": "b","NAME":"hf_x"}'""",
+        """f.py '--with=environment:vars={"NAME":"hf_x"}' step-functions create""",
+    ],
+)
+def test_a_token_that_jobs_would_show_is_refused_and_not_told(name, typed, monkeypatch):
+    monkeypatch.setattr("sys.argv", shlex.split(typed.replace("NAME", name)))
+    with pytest.raises(SystemExit) as stop:
+        resume.launch(FlowSpec)
+    assert f"--with environment: {name} would stand" in str(stop.value)
+    assert "aws-secrets-manager.NAME" in str(stop.value)
+    assert "hf_x" not in str(stop.value)
+
+
+def test_what_is_no_token_may_be_set_in_jobs():
+    check_tokens(["run", "--with", 'environment:vars={"MY_HF_TOKENS": "2"}'])
+    check_tokens(["run", "--with", 'secrets:sources=["aws-secrets-manager.HF_TOKEN"]'])
 
 
 @pytest.mark.parametrize(
