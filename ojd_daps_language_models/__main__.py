@@ -21,7 +21,7 @@ from ojd_daps_language_models.getters.runs import (
     split_run,
 )
 from ojd_daps_language_models.publishing.publish import export
-from ojd_daps_language_models.resume import resume_command_of
+from ojd_daps_language_models.resume import kill_command_of, resume_command_of
 
 SCORES = 4  # that a list shows of each model
 
@@ -49,6 +49,9 @@ def list_runs(limit: int) -> None:
         print(f"{name:42}{run['begun']:%F %R}  {run['user']}  {_state(run)}")
         if run["state"] in ("failed", "silent") and run["step"] not in (None, "start"):
             script = flow_file(run["flow"])
+            if run["state"] == "silent" and run["on_batch"]:
+                end = kill_command_of(run["run_id"], script)
+                print(f"    its jobs may go on; this ends them: {end}")
             command = resume_command_of(run["run_id"], script, run["engine"])
             print(f"    {command}")
     if nothing:

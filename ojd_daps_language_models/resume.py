@@ -162,19 +162,33 @@ def resume_command_of(run_id: str, script: str, engine: str | None) -> str:
     return f"{_resume(script, (), [engine] if engine else [])} {run_id}"
 
 
+def kill_command_of(run_id: str, script: str) -> str:
+    """What to type to end the jobs on Batch of a run whose launcher is gone.
+
+    Args:
+        script: file of the flow.
+    """
+    return _typed(["python", script, "batch", "kill", "--run-id", run_id])
+
+
 def _resume(
     script: str,
     options: Sequence[str],
     decorators: Sequence[str],
     limits: Sequence[str] = (),
 ) -> str:
-    profile = os.environ.get("METAFLOW_PROFILE")
     words = [
         *("python", script, *options, "resume"),
         *(word for name in decorators for word in ("--with", name)),
         *limits,
         "--origin-run-id",
     ]
+    return _typed(words)
+
+
+def _typed(words: Sequence[str]) -> str:
+    """A command, with the profile that is set."""
+    profile = os.environ.get("METAFLOW_PROFILE")
     setting = f"METAFLOW_PROFILE={shlex.quote(profile)} " if profile else ""
     return setting + shlex.join(words)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -213,7 +214,9 @@ def test_a_job_that_outlives_its_terminal_can_be_ended(batch, tmp_path):
             time.sleep(0.1)
         os.killpg(launcher.pid, signal.SIGKILL)
         launcher.wait()
-    done = run_flow("mlm_flow", tmp_path, "batch", "kill")
+    started = SimpleNamespace(stdout=(tmp_path / "said").read_text(), stderr="")
+    kill = ("batch", "kill", "--run-id", run_id_of(started))
+    done = run_flow("mlm_flow", tmp_path, *kill)
     assert "Killing AWS Batch job" in done.stdout + done.stderr
     assert "termination" in batch.jobs[0].facts["container"]["reason"]
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows import run_flow, run_id_of
-from ojd_daps_language_models import PROJECT_DIR
+from ojd_daps_language_models import PROJECT_DIR, __main__
 from ojd_daps_language_models.getters.runs import _describe_state, flow_file
 
 QUICK = "../tests/quick_flow"  # of the same name as the MLM flow
@@ -91,6 +91,19 @@ def test_a_run_that_did_nothing_is_not_to_be_continued(home, runs):
     number = line_of(lines, runs["refused at once"])
     assert lines[number].endswith("failed in start")
     assert lines[number + 1].startswith("MLMFlow/")
+
+
+@pytest.mark.parametrize("job", [True, False])
+def test_jobs_that_nobody_watches_have_the_command_that_ends_them(
+    job, monkeypatch, capsys
+):
+    monkeypatch.delenv("METAFLOW_PROFILE", raising=False)
+    records = [("attempt", "0"), *([("aws-batch-job-id", "7")] if job else [])]
+    run = {"flow": "NERFlow", "run_id": "12", **_describe_state(Run("train", records))}
+    monkeypatch.setattr(__main__, "iter_recent_runs", lambda *_: [run])
+    __main__.list_runs(10)
+    end = "this ends them: python flows/ner_flow.py batch kill --run-id 12\n"
+    assert (end in capsys.readouterr().out) == job
 
 
 class Run(list):

@@ -17,6 +17,7 @@ DESCRIBED_BY = (
 )
 TEXTS = ("adverts", "sentences", "texts", "pairs")  # tables, the first that a run has
 
+_JOB = "aws-batch-job-id"  # what a task on Batch says of itself
 DEAD_AFTER = timedelta(minutes=1)  # a run with a metadata service beats every 10 s
 
 
@@ -193,7 +194,8 @@ def iter_recent_runs(
         flow, run_id, user, `begun` (a datetime); `state`: successful, failed, running,
         or silent, where nothing tells whether the run still goes on; `step`: the last
         one that began, or None; `last_sign` of life (a datetime); `scores` of the model
-        or None; `engine`: batch or kubernetes, where all steps run there, or None.
+        or None; `engine`: batch or kubernetes, where all steps run there, or None;
+        `on_batch`: whether the last step that began runs there.
     """
     with _all_namespaces():
         for flow in sorted(_flows(), key=lambda flow: flow.id):
@@ -233,6 +235,7 @@ def _describe_state(run) -> dict[str, Any]:
         "step": step and step.id,
         "last_sign": last_sign,
         "scores": _scores(run),
+        "on_batch": any(record.name == _JOB for record in records),
         "engine": None if state == "successful" else _engine(run),
     }
 
@@ -254,7 +257,7 @@ def _scores(run) -> dict | None:
 def _engine(run) -> str | None:
     task = run["start"].task if "start" in run else None
     names = set(task.metadata_dict) if task else set()
-    engines = {"aws-batch-job-id": "batch", "kubernetes-pod-name": "kubernetes"}
+    engines = {_JOB: "batch", "kubernetes-pod-name": "kubernetes"}
     return next((engines[name] for name in engines if name in names), None)
 
 
