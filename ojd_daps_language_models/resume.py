@@ -18,6 +18,11 @@ from ojd_daps_language_models.getters.runs import check_origin, flow_file
 # How the tasks of a run, which are other processes, learn what was typed.
 RESUMED_BY = "OJD_RESUMED_BY"
 ENGINES = ("batch", "kubernetes")
+# What Metaflow asks them for where nobody has asked for more.
+USUAL = {"cpu": "1", "gpu": "0", "memory": "4096"}
+ASKED = re.compile(r"(?:^|,)(cpu|gpu|memory|queue)=([^,]+)")
+# What is set there may be secret, and the command is kept and shown.
+SECRET = re.compile("(?s)^((?:--with=)?environment:).*")
 TOKEN = re.compile(r"(?s)environment:.*\b(HF_TOKEN|HUGGING_FACE_HUB_TOKEN)\b")
 
 
@@ -124,11 +129,9 @@ def resumed_by(arguments: Sequence[str]) -> str:
         while frozen in options:
             place = options.index(frozen)
             del options[place : place + 3]  # its name and its value follow
-    # What is set there may be secret, and the command is kept and shown.
-    secret = re.compile("(?s)^((?:--with=)?environment:).*")
-    options = [secret.sub(r"\1…", option) for option in options]
+    options = [SECRET.sub(r"\1…", option) for option in options]
     decorators = _values("--with", arguments[at + 1 :])
-    shown = [secret.sub(r"\1…", spec) for spec in decorators]
+    shown = [SECRET.sub(r"\1…", spec) for spec in decorators]
     limits = [
         word
         for option in ("--max-workers", "--max-num-splits")
@@ -145,9 +148,8 @@ def resume_command(flow: FlowSpec) -> str:
     """
     typed = os.environ.get(RESUMED_BY) or getattr(flow, "resumed_by", None)
     if not typed:
-        specs = [spec.partition(":")[0] for spec in _values("--with", sys.argv)]
-        used = [engine for engine in ENGINES if engine in specs]
-        typed = _resume(flow_file(current.flow_name), (), used)
+        specs = list(map(_as_typed, _values("--with", sys.argv)))
+        typed = _resume(flow_file(current.flow_name), (), specs)
     flow.resumed_by = typed
     return f"{typed} {current.run_id}"
 
@@ -191,6 +193,21 @@ def _typed(words: Sequence[str]) -> str:
     profile = os.environ.get("METAFLOW_PROFILE")
     setting = f"METAFLOW_PROFILE={shlex.quote(profile)} " if profile else ""
     return setting + shlex.join(words)
+
+
+def _as_typed(spec: str) -> str:
+    """A `--with` of a job as it may have been typed: Metaflow has added to an engine
+    all that the profile says, of which the queue cannot be told from one that was
+    asked for."""
+    name, _, attributes = spec.partition(":")
+    if name not in ENGINES:
+        return SECRET.sub(r"\1…", spec)
+    asked = [
+        f"{key}={value}"
+        for key, value in ASKED.findall(attributes)
+        if value != USUAL.get(key)
+    ]
+    return f"{name}:{','.join(asked)}" if asked else name
 
 
 def _values(option: str, arguments: Sequence[str]) -> list[str]:

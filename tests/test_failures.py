@@ -291,6 +291,25 @@ def test_a_machine_where_nobody_typed_learns_it_from_the_run(monkeypatch):
     assert f"{flow.resumed_by} 12" == command
 
 
+def test_a_job_keeps_all_that_was_given_with_it(monkeypatch):
+    monkeypatch.delenv("METAFLOW_PROFILE", raising=False)
+    monkeypatch.delenv(resume.RESUMED_BY, raising=False)
+    here = SimpleNamespace(run_id="12", flow_name="NERFlow")
+    monkeypatch.setattr(resume, "current", here)
+    retry, secrets = "retry:times=3", r"secrets:sources=[\"a.b\"],allow_override=False"
+    specs = [
+        *(retry, secrets, r"environment:vars={\"KEY\": \"s3cr3t\"}"),
+        "batch:queue=gpus,iam_role=arn:x,use_tmpfs=False,cpu=1,gpu=0,memory=8000",
+    ]
+    given = [word for spec in specs for word in ("--with", spec)]
+    monkeypatch.setattr("sys.argv", ["ner_flow.py", *given, "step", "start"])
+    assert shlex.split(resume.resume_command(SimpleNamespace())) == [
+        *("python", "flows/ner_flow.py", "resume", "--with", retry, "--with", secrets),
+        *("--with", "environment:…", "--with", "batch:queue=gpus,memory=8000"),
+        *("--origin-run-id", "12"),
+    ]
+
+
 class OutOfMemoryError(RuntimeError):
     """As torch calls it."""
 
