@@ -235,7 +235,7 @@ def check_region() -> str | None:
 def check_credentials() -> str | None:
     """Whether boto3 finds credentials that have not run out."""
     from boto3.session import Session
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     remedy = "log in with `aws sso login`, and name the profile in AWS_PROFILE"
     try:
@@ -244,6 +244,10 @@ def check_credentials() -> str | None:
             return None
     except BotoCoreError as error:
         return f"the AWS credentials cannot be used ({type(error).__name__}): {remedy}"
+    except ClientError as error:  # of STS, which was asked for a role
+        denied = "have sts:AssumeRole allowed, or name another profile in AWS_PROFILE"
+        remedies = {"AccessDenied": denied, "ExpiredToken": remedy}
+        return f"the AWS credentials cannot be used: {_explain(error, remedies)}"
     return f"there are no AWS credentials: {remedy}"
 
 

@@ -126,6 +126,19 @@ def test_credentials_that_cannot_be_had(nobody, monkeypatch, tmp_path):
     assert "(ProfileNotFound): log in" in check_credentials()
 
 
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [("AccessDenied", "sts:AssumeRole"), ("ExpiredToken", "aws sso login")],
+)
+def test_a_role_that_is_refused(nobody, monkeypatch, code, remedy):
+    refused = SimpleNamespace(get_frozen_credentials=Refusing(code).assume_role)
+    session = SimpleNamespace(get_credentials=lambda: refused)
+    monkeypatch.setattr("boto3.session.Session", lambda: session)
+    problem = check_credentials()
+    assert f"cannot be used: {code}; " in problem
+    assert remedy in problem and SECRET not in problem
+
+
 def test_a_bucket_that_can_be_written_to_is_left_as_it_was(ready, s3):
     assert check_bucket(f"s3://{s3.bucket}/metaflow") is None
     assert check_bucket(f"s3://{s3.bucket}") is None
