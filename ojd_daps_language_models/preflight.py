@@ -36,6 +36,8 @@ MB = 1e6
 # Of memory a process with torch takes over 1 GB before it has a model, and each byte of
 # text was seen to take 9. AdamW holds weights, gradients and two moments of each.
 MEMORY, MEMORY_PER_WEIGHT, MEMORY_PER_DATA = 1500 * MB, 5, 10
+# To publish a model, the artifact is unzipped, unpickled, and its files are unpacked.
+MEMORY_PER_PUBLISHED_WEIGHT = 3
 # The checkpoint, the last epoch and the best, a training checkpoint with the state of
 # the optimiser, the model as an artifact; data in the hub's cache and as artifacts.
 DISK_PER_WEIGHT, DISK_PER_DATA = 10, 3
@@ -80,6 +82,7 @@ def check_machine(
     if "start" in asked:
         engine = asked["start"]["engine"]
         memory = float(asked["start"]["memory"] or 4096)
+        needs += MEMORY_PER_PUBLISHED_WEIGHT * weight_bytes
         problems += [
             check_memory(f"--with {engine}:memory", memory, needs),
             check_disk(DISK_PER_WEIGHT * weight_bytes + DISK_PER_DATA * data_bytes),

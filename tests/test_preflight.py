@@ -319,7 +319,18 @@ def test_several_processes_need_as_much_memory_each(context, nobody, monkeypatch
         with pytest.raises(ValueError, match=r"compute\.memory"):
             check_machine(asked, compute | {"gpu": 0} | many, ENCODER, ["sample"])
     large = {"checkpoint": "embedded", "weight_bytes": 1_340_000_000}
+    asked["start"] = ASKED | {"memory": "8000"}
     check_machine(asked, COMPUTE | {"memory": 60_000, "gpu": 8}, large, ["sample"])
+
+
+def test_the_steps_beside_training_need_memory_for_the_model_too(context, nobody):
+    context.flow_datastore = None
+    asked = {"start": ASKED, "train": ASKED}
+    large = {"checkpoint": "embedded", "weight_bytes": 1_340_000_000}
+    with pytest.raises(ValueError) as refusal:
+        check_machine(asked, COMPUTE, large, ["sample"])
+    (problem,) = (line for line in str(refusal.value).splitlines() if "4,096" in line)
+    assert "set --with batch:memory to 5600 or more" in problem
 
 
 def test_what_a_flow_asks_is_read_from_its_decorators():
