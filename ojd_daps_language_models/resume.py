@@ -12,8 +12,13 @@ from types import resolve_bases
 from metaflow import FlowSpec, Parameter, current
 from metaflow.metaflow_config import DEFAULT_DATASTORE, DEFAULT_METADATA
 from metaflow.system_context import system_context
+from metaflow.util import get_latest_run_id
 
-from ojd_daps_language_models.getters.runs import check_origin, flow_file
+from ojd_daps_language_models.getters.runs import (
+    check_not_continued,
+    check_origin,
+    flow_file,
+)
 
 # How the tasks of a run, which are other processes, learn what was typed.
 RESUMED_BY = "OJD_RESUMED_BY"
@@ -81,7 +86,8 @@ def check_resume(flow: type[FlowSpec], arguments: Sequence[str]) -> None:
         arguments: as typed after the name of the file.
 
     Raises:
-        ValueError: an option cannot be given, or not so.
+        ValueError: an option cannot be given, or not so; or without an id, the last
+            `run` was continued by one that has more to go on from.
         FileNotFoundError: there is no such run, or it lacks what the flow needs.
     """
     if "resume" not in arguments or "run" in arguments:
@@ -105,16 +111,18 @@ def check_resume(flow: type[FlowSpec], arguments: Sequence[str]) -> None:
             "--origin-run-id: write a space before the id; with =, Metaflow takes the "
             "configuration of another run"
         )
-    if "--origin-run-id" not in after:
-        return
-    given = after[after.index("--origin-run-id") + 1 :]
-    if not given:
-        raise ValueError("--origin-run-id: no id follows; `make runs` lists them")
     # Without a service, this machine need not know of a run that S3 has.
     knows_all = DEFAULT_METADATA == "service" or DEFAULT_DATASTORE == "local"
     elsewhere = any(word.startswith(("--metadata", "--datastore")) for word in before)
-    if knows_all and not elsewhere:
-        check_origin(flow.__name__, given[0], names)
+    is_known = knows_all and not elsewhere
+    if "--origin-run-id" in after:
+        given = after[after.index("--origin-run-id") + 1 :]
+        if not given:
+            raise ValueError("--origin-run-id: no id follows; `make runs` lists them")
+        if is_known:
+            check_origin(flow.__name__, given[0], names)
+    elif is_known and (latest := get_latest_run_id(print, flow.__name__)):
+        check_not_continued(flow.__name__, latest)
 
 
 def resumed_by(arguments: Sequence[str]) -> str:

@@ -197,6 +197,21 @@ def test_a_run_of_another_flow_or_version_is_refused(home, failed):
         assert done.returncode != 0 and "Traceback" not in done.stderr
 
 
+def test_a_run_that_was_continued_is_continued_from_there(tmp_path):
+    first = run_id_of(run_flow(QUICK, tmp_path, "run", "--how", "failing"))
+    run_flow(QUICK, tmp_path, "resume")
+    asked = ("resume", "--origin-run-id")
+    done = run_flow(QUICK, tmp_path, "resume")
+    (second,) = re.findall(rf"run {first} was continued as run (\d+):", done.stderr)
+    assert done.returncode != 0 and f"resume --origin-run-id {second}" in done.stderr
+    third = run_id_of(run_flow(QUICK, tmp_path, *asked, second))
+    done = run_flow(QUICK, tmp_path, "resume", "train")
+    assert f"run {first} was continued as run {third}:" in done.stderr
+    run_flow(QUICK, tmp_path, "run", "--how", "failing")
+    (tmp_path / "mended").touch()
+    assert run_flow(QUICK, tmp_path, "resume").returncode == 0
+
+
 def test_where_only_s3_knows_of_a_run_the_last_line_says_that_it_is_not_there(
     tmp_path, s3, monkeypatch
 ):

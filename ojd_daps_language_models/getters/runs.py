@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,6 +69,26 @@ def check_origin(flow: str, run_id: str, parameters: dict[str, str]) -> None:
                 raise FileNotFoundError(
                     f"{flow}/{run_id} was begun by another version of the flow, which "
                     f"had no --{option}; start a new `run`"
+                )
+
+
+def check_not_continued(flow: str, run_id: str) -> None:
+    """Raise ValueError where a run was continued, and the newest run that did so has
+    not come to its end: that one has more to go on from."""
+    with _all_namespaces():
+        known = next((known for known in _flows() if known.id == flow), ())
+        newer = list(takewhile(lambda run: run.id != run_id, known))
+        origins = {run.id: _origin(run) for run in newer}
+        for run in newer:
+            before = origins[run.id]
+            while before in origins:
+                before = origins[before]
+            if before == run_id:
+                if run.successful:
+                    return
+                raise ValueError(
+                    f"run {run_id} was continued as run {run.id}: resume "
+                    f"--origin-run-id {run.id}"
                 )
 
 
@@ -238,6 +258,14 @@ def _describe_state(run) -> dict[str, Any]:
         "on_batch": any(record.name == _JOB for record in records),
         "engine": None if state == "successful" else _engine(run),
     }
+
+
+def _origin(run) -> str | None:
+    """The id of the run that another one continues."""
+    step = next(iter(run), None)
+    records = step.task.metadata if step and step.task else []
+    kept = (record.value for record in records if record.name == "origin-run-id")
+    return next(kept, None)
 
 
 def _in_time(record) -> tuple:
