@@ -1,5 +1,9 @@
 import gzip
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from s3_stand_in import cut_connection
@@ -11,6 +15,8 @@ from ojd_daps_language_models.getters.storage import (
     open_file,
 )
 from ojd_daps_language_models.getters.tables import read_rows
+
+ROOT = Path(__file__).parent.parent
 
 
 def names(path) -> list[str]:
@@ -125,6 +131,41 @@ def test_s3_gives_a_key_a_prefix_or_a_glob_as_the_disk_does(s3, caplog):
     assert "_SUCCESS" in caplog.text
     with open_file(list_files(f"{root}/x/c d@1.csv")[0]) as file:
         assert file.read() == b"text\nwords\n"
+
+
+SEEN = """
+import pathlib, sys
+from ojd_daps_language_models.getters import storage
+url, folder = sys.argv[1:]
+(file,) = storage.list_files(url)
+with storage.open_file(file) as stream:
+    print(stream.read().decode(), storage.count_bytes(url))
+storage.download_s3_folder(url.rpartition("/")[0], pathlib.Path(folder), (".csv",))
+"""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"METAFLOW_S3_ENDPOINT_URL": "ENDPOINT"},
+        {
+            "METAFLOW_DATATOOLS_CLIENT_PARAMS": '{"endpoint_url": "ENDPOINT", '
+            '"config": {"s3": {"addressing_style": "path"}}}'
+        },
+    ],
+    ids=["endpoint", "parameters"],
+)
+def test_a_store_that_only_metaflow_s_settings_name_is_read(settings, s3, tmp_path):
+    url = s3.put("x/a.csv", b"text\nwords\n")
+    environment = os.environ | {
+        name: value.replace("ENDPOINT", s3.endpoint) for name, value in settings.items()
+    }
+    del environment["AWS_ENDPOINT_URL"]
+    printed = subprocess.check_output(
+        [sys.executable, "-c", SEEN, url, str(tmp_path)], env=environment, cwd=ROOT
+    )
+    assert printed.decode() == "text\nwords\n 11\n"
+    assert (tmp_path / "a.csv").read_bytes() == b"text\nwords\n"
 
 
 def test_a_listing_of_many_pages_is_read_to_its_end(s3, monkeypatch):

@@ -4,8 +4,8 @@ S3 goes through boto3, and smart_open on top of it for streaming. The other cand
 `pyarrow.fs.S3FileSystem`, was tried beside it against moto's server:
 
 - A profile that assumes a role (`role_arn`, `source_profile`): boto3 does; pyarrow
-  sends the request unsigned and is refused. boto3 is also what Metaflow itself uses, so
-  where Metaflow gets in, this module gets in.
+  sends the request unsigned and is refused. boto3 is also what Metaflow itself uses,
+  whose settings hold here too: where Metaflow gets in, this module gets in.
 - Without credentials boto3 says so at once. A refusal is `AccessDenied` from boto3, "No
   response body" from pyarrow, which also cannot tell a missing bucket from a missing
   key.
@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,8 @@ def open_file(file: File) -> BinaryIO:
     if file.location.startswith("s3://"):
         from smart_open import s3
 
-        return s3.open(*_split_s3(file.location), "rb")
+        client = _s3_client(max_attempts=6, mode="adaptive")  # as smart_open's own
+        return s3.open(*_split_s3(file.location), "rb", client=client)
     if file.location.startswith("hf://"):
         from huggingface_hub import hf_hub_download
 
@@ -160,11 +161,9 @@ def explained_faults(location: str):
 
 def download_s3_folder(url: str, folder: Path, suffixes: tuple[str, ...]) -> None:
     """Copy the objects under an S3 prefix that end in `suffixes` into a folder."""
-    import boto3
-
     bucket, prefix = _split_s3(url.rstrip("/") + "/")
     with _explained_s3_faults(url):
-        client = boto3.client("s3")
+        client = _s3_client()
         keys = [
             key for key in _s3_keys(client, bucket, prefix) if key.endswith(suffixes)
         ]
@@ -244,11 +243,9 @@ def _list_local(path: str, formats: Mapping[str, str]) -> list[str]:
 
 
 def _list_s3(url: str, formats: Mapping[str, str]) -> list[str]:
-    import boto3
-
     bucket, key = _split_s3(url)
     with _explained_s3_faults(url):
-        client = boto3.client("s3")
+        client = _s3_client()
         if _is_glob(key):
             fixed = re.split(r"[*?\[]", key)[0].rpartition("/")[0]
             keys = _s3_keys(client, bucket, fixed and fixed + "/")
@@ -319,12 +316,10 @@ def _name_in_listing(location: str) -> str:
 
 def _sizes_on_s3(url: str) -> dict[str, int]:
     """Bytes by key."""
-    import boto3
-
     bucket, key = _split_s3(url)
     fixed = re.split(r"[*?\[]", key)[0]
     with _explained_s3_faults(url):
-        listing = boto3.client("s3").get_paginator("list_objects_v2")
+        listing = _s3_client().get_paginator("list_objects_v2")
         pages = list(listing.paginate(Bucket=bucket, Prefix=fixed))
     sizes = {e["Key"]: e["Size"] for page in pages for e in page.get("Contents", [])}
     return _of_these(sizes, key, "*")
@@ -405,6 +400,31 @@ def _split_s3(url: str) -> tuple[str, str]:
     if not bucket:
         raise ValueError(f"{url}: expected s3://bucket/key")
     return bucket, key
+
+
+def _s3_client(**retries: Any):
+    """A client of S3 with Metaflow's settings: endpoint, certificates, credentials.
+
+    Args:
+        retries: see botocore's `Config`; where none are given, neither here nor in
+            METAFLOW_DATATOOLS_CLIENT_PARAMS, the environment decides, not Metaflow.
+    """
+    from botocore.config import Config
+    from metaflow.metaflow_config import (
+        DATATOOLS_CLIENT_PARAMS,
+        DATATOOLS_SESSION_VARS,
+    )
+    from metaflow.plugins.aws.aws_client import get_aws_client
+
+    config = DATATOOLS_CLIENT_PARAMS.get("config", {})
+    if not isinstance(config, Config):  # which Metaflow makes of it at its first use
+        config = Config(**config)
+    config = Config(tcp_keepalive=True, retries=retries).merge(config)
+    return get_aws_client(
+        "s3",
+        session_vars=DATATOOLS_SESSION_VARS,
+        client_params={**DATATOOLS_CLIENT_PARAMS, "config": config},
+    )
 
 
 def _split_hub(url: str) -> tuple[str, str | None, str]:
