@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +35,7 @@ from ojd_daps_language_models.energy import meter_energy
 from ojd_daps_language_models.failures import BadInput, explained_failures
 from ojd_daps_language_models.getters.runs import DESCRIBED_BY, describe_run, task_of
 from ojd_daps_language_models.preflight import asked_of, check_launch
+from ojd_daps_language_models.resume import values_given
 from ojd_daps_language_models.stores import Store, open_store
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.processes import Cluster
@@ -96,9 +97,34 @@ class MachineChoosesEngine(FlowMutator):
         """Now `--with` is known, and nothing has been packed or stored."""
         if system_context.is_launch and {"run", "resume"} & set(sys.argv):
             try:
-                check_launch(asked_of(system_context.flow), "resume" in sys.argv)
+                check_launch(
+                    asked_of(system_context.flow),
+                    "resume" in sys.argv,
+                    places_given(dict(mutable_flow.configs)["config"], sys.argv),
+                )
             except ValueError as error:
                 raise BadInput(str(error)) from None
+
+
+def places_given(
+    config: Mapping[str, Any], arguments: Sequence[str]
+) -> dict[str, str | None]:
+    """Where a run will look for data and checkpoint, by option.
+
+    Args:
+        config: says where what is not given as an option is.
+        arguments: as typed.
+    """
+    places = {
+        "--data": config["data"]["path"],
+        "--validation-data": None,
+        "--test-data": None,
+        "--checkpoint": config.get("model", {}).get("checkpoint"),
+    }
+    return {
+        option: [place, *values_given(option, arguments)][-1]
+        for option, place in places.items()
+    }
 
 
 @user_step_decorator

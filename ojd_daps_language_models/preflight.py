@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from glob import glob
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -124,21 +125,29 @@ def check_shards(
     _refuse(problems, asked)
 
 
-def check_launch(asked: Mapping[str, Mapping[str, Any]], is_resumed: bool) -> None:
+def check_launch(
+    asked: Mapping[str, Mapping[str, Any]],
+    is_resumed: bool,
+    places: Mapping[str, str | None] | None = None,
+) -> None:
     """Refuse a run that could not even come to `start`, or has left it behind.
 
     Args:
         asked: of `asked_of`.
         is_resumed: whether `start` was done by an earlier run.
+        places: option -> where `start` will look for what it names.
 
     Raises:
         ValueError: as `check_machine`.
     """
     if not asked:
         return
-    problem = check_datastore()
-    if problem or is_resumed or "start" in asked:
-        _refuse([problem, *find_problems(asked)], asked)
+    problems = [check_datastore()]
+    if "start" in asked and not is_resumed:
+        given = (places or {}).items()
+        problems += [check_sight(place, option) for option, place in given if place]
+    if any(problems) or is_resumed or "start" in asked:
+        _refuse([*problems, *find_problems(asked)], asked)
 
 
 def check_gpu(asked: int) -> None:
@@ -341,15 +350,19 @@ def check_image(engine: str, name: str | None) -> str | None:
 
 def check_sight(place: str, option: str = "--checkpoint") -> str | None:
     """Whether a job can see a checkpoint, or other files that it reads."""
+    if place in ("sample", "embedded"):
+        return None
     if place.startswith("run:") and not _has_service():
         return (
             f"without a metadata service no job finds {place}: set "
             "METAFLOW_DEFAULT_METADATA=service and METAFLOW_SERVICE_URL"
         )
-    if Path(place).expanduser().is_dir():
+    here = Path(place).expanduser()
+    if here.exists() or glob(str(here), recursive=True):
         return (
             f"{place} is on this machine, where no job sees it: copy it with "
-            f"`aws s3 cp --recursive`, and give {option} s3://…"
+            f"`aws s3 cp{'' if here.is_file() else ' --recursive'}`, and give {option} "
+            "s3://…"
         )
     return None
 

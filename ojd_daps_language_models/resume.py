@@ -70,7 +70,7 @@ def check_tokens(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: `--with environment:` sets one; its value is not told.
     """
-    for found in filter(None, map(TOKEN.match, _values("--with", arguments))):
+    for found in filter(None, map(TOKEN.match, values_given("--with", arguments))):
         raise ValueError(
             f"--with environment: {found[1]} would stand in the command line and the "
             "definition of each job, where others read it: set it in your shell, and "
@@ -138,12 +138,12 @@ def resumed_by(arguments: Sequence[str]) -> str:
             place = options.index(frozen)
             del options[place : place + 3]  # its name and its value follow
     options = [SECRET.sub(r"\1…", option) for option in options]
-    decorators = _values("--with", arguments[at + 1 :])
+    decorators = values_given("--with", arguments[at + 1 :])
     shown = [SECRET.sub(r"\1…", spec) for spec in decorators]
     limits = [
         word
         for option in ("--max-workers", "--max-num-splits")
-        for value in _values(option, arguments[at + 1 :])[-1:]
+        for value in values_given(option, arguments[at + 1 :])[-1:]
         for word in (option, value)
     ]
     return _resume(arguments[0], options, shown, limits)
@@ -156,7 +156,7 @@ def resume_command(flow: FlowSpec) -> str:
     """
     typed = os.environ.get(RESUMED_BY) or getattr(flow, "resumed_by", None)
     if not typed:
-        specs = list(map(_as_typed, _values("--with", sys.argv)))
+        specs = list(map(_as_typed, values_given("--with", sys.argv)))
         typed = _resume(flow_file(current.flow_name), (), specs)
     flow.resumed_by = typed
     return f"{typed} {current.run_id}"
@@ -218,7 +218,7 @@ def _as_typed(spec: str) -> str:
     return f"{name}:{','.join(asked)}" if asked else name
 
 
-def _values(option: str, arguments: Sequence[str]) -> list[str]:
+def values_given(option: str, arguments: Sequence[str]) -> list[str]:
     """What was given for an option, in both ways to write it."""
     return [
         after if word == option else word.partition("=")[2]

@@ -10,6 +10,7 @@ from flows import errors_of, run_flow
 from ojd_daps_language_models import preflight
 from ojd_daps_language_models.configs import Compute
 from ojd_daps_language_models.failures import Stopped
+from ojd_daps_language_models.flow_utils import places_given
 from ojd_daps_language_models.preflight import (
     asked_of,
     check_bucket,
@@ -212,6 +213,30 @@ def test_a_checkpoint_that_no_job_sees(tmp_path, context):
     assert "METAFLOW_SERVICE_URL" in check_sight("run:MLMFlow/1")
 
 
+def test_data_that_no_job_sees(ready, tmp_path):
+    (tmp_path / "adverts.csv").write_text("text\n")
+    asked = {"start": ASKED, "train": ASKED}
+    seen = {"--data": "sample", "--test-data": None, "--checkpoint": "embedded"}
+    check_launch(asked, False, seen)
+    for place in ("adverts.csv", "*.csv", "."):
+        here = {"--test-data": str(tmp_path / place)}
+        with pytest.raises(ValueError, match=r"no job sees it: .* --test-data s3://"):
+            check_launch(asked, False, seen | here)
+        check_launch({"train": ASKED}, False, here)
+        check_launch(asked, True, here)
+
+
+def test_what_is_typed_goes_before_what_is_configured():
+    config = {"data": {"path": "sample"}, "model": {"checkpoint": "embedded"}}
+    typed = ["f.py", "run", "--data", "a.csv", "--test-data=b.csv", "--with", "batch"]
+    assert places_given(config, typed) == {
+        "--data": "a.csv",
+        "--validation-data": None,
+        "--test-data": "b.csv",
+        "--checkpoint": "embedded",
+    }
+
+
 def test_prepared_adverts_that_no_job_sees(ready, s3, tmp_path):
     prepared = {"place": f"s3://{s3.bucket}/adverts"}
     check_machine({"train": ASKED}, COMPUTE, ENCODER, [], prepared)
@@ -358,8 +383,12 @@ def test_a_run_is_refused_before_anything_is_stored(ready, s3, monkeypatch, tmp_
     """Also where credentials are missing, on which Metaflow itself waits for long."""
     monkeypatch.setenv("METAFLOW_USER", "jane.doe")
     ready.queues[QUEUE] = "DISABLED"
-    done = run_flow("mlm_flow", tmp_path, "run", "--with", "batch")
+    (tmp_path / "mine.csv").write_text("text\n")
+    given = ("--data", "mine.csv", "--checkpoint", tmp_path)
+    done = run_flow("mlm_flow", tmp_path, "run", "--with", "batch", *given)
     said = errors_of(done)
+    assert "`aws s3 cp`, and give --data s3://" in said
+    assert "`aws s3 cp --recursive`, and give --checkpoint s3://" in said
     assert "Stopped:\n    this run cannot go to AWS Batch:\n" in said
     assert "METAFLOW_USER=jane-doe" in said and "is DISABLED" in said
     assert "Traceback" not in said and "Workflow starting" not in said
