@@ -139,6 +139,27 @@ def test_a_bad_score_is_counted_and_most_of_them_refused(tmp_path, value, reason
         prepare(tmp_path, [bad] * 200 + rows, scored())
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_scores_that_would_not_be_read_are_refused_before_the_run(tmp_path, suffix):
+    table = pd.DataFrame(pair("audit", "weld", score=0.1, id=n) for n in range(3))
+    path = tmp_path / f"pairs{suffix}"
+    if suffix == ".csv":
+        table.to_csv(path, index=False)
+    elif suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_json(path, orient="records", lines=True)
+    message = (
+        f"pairs{suffix}: has a column 'score'.* name it under data.columns.score, or "
+        "rename the column"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_skills(str(path), SkillSimilarityConfig().data)
+    check_skills(
+        str(path), parse_config(json.dumps(scored()), SkillSimilarityConfig).data
+    )
+
+
 def test_pairs_of_the_same_text_only_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no pair is left.*both labels are the same"):
         prepare(tmp_path, [pair(f"a {n}", f"A  {n}") for n in range(5)])

@@ -1,11 +1,19 @@
 """Pairs of skills, and sentences of adverts with the skills that they mention."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ojd_daps_language_models.getters.records import Chunk, iter_records, text_problem
+from ojd_daps_language_models.getters.records import (
+    Chunk,
+    check_records,
+    iter_records,
+    text_problem,
+)
+from ojd_daps_language_models.getters.storage import File
+from ojd_daps_language_models.getters.tables import Row, read_rows
 
 SKILL_COLUMNS = ("skill", "name", "description", "group", "area")
 RELATION_COLUMNS = ("skill", "other")
@@ -28,6 +36,24 @@ class SkillInput(NamedTuple):
     kept_aside: pd.DataFrame
     skills: pd.DataFrame
     relations: pd.DataFrame
+
+
+def check_pairs(path: str, columns: Mapping[str, str | None]) -> None:
+    """Look for the files of pairs and their columns: cheap, for the launch.
+
+    Args:
+        path: see `records.iter_records`.
+        columns: the file's name of `skill`, `other`, `score` and `id`.
+
+    Raises:
+        ValueError: a column `score` would not be read, beside what
+            `records.check_records` raises.
+        OSError: likewise.
+    """
+    wanted = pair_columns(columns)
+    check_records(path, wanted, "skill_similarity")
+    if columns["score"] is None:
+        check_records(path, wanted, "skill_similarity", _rows_without_scores)
 
 
 def read_pairs(
@@ -99,6 +125,20 @@ def empty_table(columns: Sequence[str]) -> pd.DataFrame:
             for name in columns
         }
     )
+
+
+def _rows_without_scores(file: File, columns: Sequence[str]) -> Iterator[Row]:
+    """Rows with all their columns; ValueError where `score` is one that is not read."""
+    with closing(read_rows(file, None)) as rows:
+        for row in rows:
+            if "score" in row.values and "score" not in columns:
+                raise ValueError(
+                    f"{file.name}: has a column 'score', and data.columns.score is "
+                    "null, so that all pairs would be learnt as the same skill: name "
+                    "it under data.columns.score, or rename the column"
+                )
+            if not row.problem:
+                yield row
 
 
 def _problem(

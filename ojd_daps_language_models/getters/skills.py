@@ -7,9 +7,9 @@ from ojd_daps_language_models.getters.records import Chunk, check_records
 from ojd_daps_language_models.getters.skill_pairs import (
     ASIDE_COLUMNS,
     SkillInput,
+    check_pairs,
     empty_table,
     iter_mentions,
-    pair_columns,
     read_pairs,
 )
 
@@ -24,13 +24,13 @@ def check_skills(path: str, settings) -> None:
         settings: with `format`, `language` and `columns`.
 
     Raises:
-        ValueError, OSError: as `read_skills`, where the first rows show it.
+        ValueError, OSError: as `read_skills`, where the first rows show it; and a
+            column `score` that would not be read.
     """
     if _is_esco(path, settings):
         check_esco(path, settings.language)
     else:
-        columns = pair_columns(dict(settings.columns))
-        check_records(path, columns, "skill_similarity")
+        check_pairs(path, dict(settings.columns))
 
 
 def check_mentions(settings) -> None:
