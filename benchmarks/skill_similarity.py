@@ -60,7 +60,7 @@ def main() -> None:
     settings = config.data.model_copy(update={"sentences": []})
     skills = prepare_skills(
         read_skills(arguments.data, None, None, settings),
-        read_mentions(settings),
+        read_mentions(arguments.data, settings),
         config,
     )
     folder = get_checkpoint("embedded")

@@ -121,7 +121,7 @@ class SkillSimilarityFlow(FlowSpec):
         paths = (self.data, self.validation_data, self.test_data)
         for path in filter(None, paths):
             check_skills(path, self.config.data)
-        check_mentions(self.config.data)
+        check_mentions(self.data, self.config.data)
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
         folder = get_checkpoint(self.origin, self.config.model.revision)
@@ -155,7 +155,7 @@ class SkillSimilarityFlow(FlowSpec):
             read_skills(
                 self.data, self.validation_data, self.test_data, self.config.data
             ),
-            read_mentions(self.config.data),
+            read_mentions(self.data, self.config.data),
             self.config,
             get_training_texts(self.origin),
         )

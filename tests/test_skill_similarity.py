@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.configs import SkillSimilarityConfig, parse_config
 from ojd_daps_language_models.getters.skills import (
     check_skills,
@@ -46,7 +47,9 @@ def prepare(tmp_path, pairs, changes=None, validation=None, test=None, mentions=
         settings["data"] = settings["data"] | {"sentences": [path]}
     config = parse_config(json.dumps(settings), SkillSimilarityConfig)
     return prepare_skills(
-        read_skills(*given.values(), config.data), read_mentions(config.data), config
+        read_skills(*given.values(), config.data),
+        read_mentions(given["data"], config.data),
+        config,
     )
 
 
@@ -295,6 +298,18 @@ def test_sentences_without_a_known_label_are_refused(tmp_path):
         prepare(tmp_path, many(), mentions=mentions)
 
 
+def test_sentences_of_the_sample_are_not_asked_of_other_skills(tmp_path, capsys):
+    file = PROJECT_DIR / "configs" / "skill_similarity.yaml"
+    config = parse_config(file.read_text(encoding="utf-8"), SkillSimilarityConfig)
+    assert len(read_mentions("sample", config.data)[0]) and not capsys.readouterr().out
+    rows = [row | {"id": number} for number, row in enumerate(many())]
+    path = write(tmp_path / "own.jsonl", rows)
+    skills = read_skills(path, None, None, config.data)
+    found = prepare_skills(skills, read_mentions(path, config.data), config)
+    assert found.report["queries"]["files"] == {}
+    assert "those of the sample are left out" in capsys.readouterr().out
+
+
 # ESCO
 
 
@@ -305,7 +320,7 @@ def esco_config(**positives):
 
 def prepare_esco(folder, config):
     given = read_skills(str(folder), None, None, config.data)
-    return prepare_skills(given, read_mentions(config.data), config)
+    return prepare_skills(given, read_mentions(str(folder), config.data), config)
 
 
 def test_esco_is_recognised_with_labels_relations_groups_and_attribution(esco, capsys):
@@ -392,9 +407,8 @@ def test_what_is_known_of_the_checkpoint_is_counted(esco):
     config = esco_config()
     given = read_skills(str(esco), None, None, config.data)
     seen = ["ALSO 1", "3 also"]
-    counts = prepare_skills(given, read_mentions(config.data), config, seen).report[
-        "seen_by_checkpoint"
-    ]
+    mentions = read_mentions(str(esco), config.data)
+    counts = prepare_skills(given, mentions, config, seen).report["seen_by_checkpoint"]
     total = SimpleNamespace(
         seen=sum(row["seen"] for row in counts.values()),
         order=sum(row["seen_in_another_order"] for row in counts.values()),

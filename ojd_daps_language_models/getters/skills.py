@@ -33,9 +33,9 @@ def check_skills(path: str, settings) -> None:
         check_pairs(path, dict(settings.columns))
 
 
-def check_mentions(settings) -> None:
-    """The same for the files of `data.sentences`."""
-    for path in settings.sentences:
+def check_mentions(data: str, settings) -> None:
+    """The same for the files of `data.sentences`, beside the skills in `data`."""
+    for path in _mention_paths(data, settings):
         columns = dict(settings.sentence_columns)
         check_records(path, columns, "skill_similarity_sentences")
 
@@ -55,10 +55,12 @@ def read_skills(
     return {part: _read(path, settings) for part, path in paths.items() if path}
 
 
-def read_mentions(settings) -> Chunk:
+def read_mentions(data: str, settings) -> Chunk:
     """Sentences of adverts with the skills that they mention.
 
     Args:
+        data: path of the skills; the sentences of the sample mention skills of the
+            sample, and are left out beside others.
         settings: with `sentences` and `sentence_columns`.
 
     Returns:
@@ -67,7 +69,10 @@ def read_mentions(settings) -> Chunk:
         kept aside: source, row, id, reason.
     """
     mentions, aside = [empty_table(MENTION_COLUMNS)], [empty_table(ASIDE_COLUMNS)]
-    for path in settings.sentences:
+    paths = _mention_paths(data, settings)
+    if len(paths) < len(settings.sentences):
+        print("sentences: those of the sample are left out, for the data are others")
+    for path in paths:
         for rows, unusable in iter_mentions(path, dict(settings.sentence_columns)):
             names = [source.partition(".")[0] for source in rows["source"]]
             mentions.append(rows.assign(file=names)[list(MENTION_COLUMNS)])
@@ -79,6 +84,10 @@ def _read(path: str, settings) -> SkillInput:
     if _is_esco(path, settings):
         return read_esco(path, settings.language)
     return read_pairs(path, dict(settings.columns), settings.max_characters)
+
+
+def _mention_paths(data: str, settings) -> list[str]:
+    return [path for path in settings.sentences if path != "sample" or data == path]
 
 
 def _is_esco(path: str, settings) -> bool:
