@@ -606,6 +606,11 @@ class PrepareAdvertsConfig(Section):
     shards: Shards = Shards()
     compute: ShardCompute = ShardCompute()
 
+    @model_validator(mode="after")
+    def _know_employers(self):
+        _require_employers(self.data.columns, self.split)
+        return self
+
 
 class MLMConfig(Section):
     """`configs/mlm.yaml`: masked language modelling."""
@@ -621,6 +626,11 @@ class MLMConfig(Section):
     compute: Compute = Compute()
     publishing: Publishing = Publishing()
 
+    @model_validator(mode="after")
+    def _know_employers(self):
+        _require_employers(self.data.columns, self.split)
+        return self
+
 
 class NSPConfig(Section):
     """`configs/nsp.yaml`: next-sentence prediction."""
@@ -635,6 +645,11 @@ class NSPConfig(Section):
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
     publishing: Publishing = Publishing()
+
+    @model_validator(mode="after")
+    def _know_employers(self):
+        _require_employers(self.data.columns, self.split, self.pairs.shares)
+        return self
 
 
 class CompanyDescriptionsConfig(Section):
@@ -701,15 +716,35 @@ def parse_config(text: str, model: type[Section]) -> Section:
         ) from error
 
 
+def _require_employers(
+    columns: AdvertColumns, split: AdvertSplit, shares: PairShares | None = None
+) -> None:
+    """Raise ValueError where employers are asked for, but no column has them."""
+    instead = {}
+    if split.by == "employer":
+        instead["split.by"] = "split: {by: cluster}"
+    if shares and shares.same_employer:
+        instead["pairs.shares.same_employer"] = (
+            "pairs: {shares: {another_advert: 0.5, same_employer: 0, same_advert: 0.5}}"
+        )
+    if instead and columns.employer is None:
+        raise ValueError(
+            f"data.columns.employer is null, and {' and '.join(instead)} would need "
+            f"it: name the column, or say {' and '.join(instead.values())}"
+        )
+
+
 def _explain(fault: dict, model: type[Section]) -> str:
     path = [str(part) for part in fault["loc"]]
-    key = ".".join(path) or "the whole"
+    key = ".".join(path)
     if fault["type"] == "extra_forbidden":
         known = list(_fields_at(model, path[:-1]))
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
         return f"{key}: no such key; {hint}"
-    message = f"{key}: {fault['msg'].removeprefix('Value error, ')}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if key:  # sections that do not go together are named already
+        message = f"{key}: {message}"
     if fault["type"] != "value_error" or not isinstance(fault["input"], dict):
         message += f"; found {fault['input']!r}"  # what is said of a section names it
     if path:

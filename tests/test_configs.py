@@ -8,6 +8,7 @@ from ojd_daps_language_models.configs import (
     MLMConfig,
     NERConfig,
     NSPConfig,
+    PrepareAdvertsConfig,
     Section,
     parse_config,
 )
@@ -80,6 +81,22 @@ def test_what_does_not_go_together_is_said_without_the_whole_section():
         parse_config("training: {r_drop: 1, dropout: 0}", NERConfig)
     said = "training: r_drop 1 compares two readings that differ by dropout; expected "
     assert str(error.value) == f"{said}dropout above 0, or r_drop 0"
+
+
+@pytest.mark.parametrize("model", [MLMConfig, NSPConfig, PrepareAdvertsConfig])
+def test_data_without_employers_are_not_divided_by_them(model):
+    """That needs no data to tell, and came after all the work on them."""
+    without = "data: {columns: {employer: null}}\n"
+    with pytest.raises(ValueError) as error:
+        parse_config(without, model)
+    message = str(error.value)
+    assert message.startswith("data.columns.employer is null, and split.by ")
+    remedies = message.partition(", or say ")[2].replace(" and ", "\n")
+    assert remedies.startswith("split: {by: cluster}")
+    config = parse_config(f"{without}{remedies}", model)
+    assert config.split.by == "cluster"
+    with pytest.raises(ValueError, match="same_employer would need it"):
+        parse_config(f"{without}split: {{by: cluster}}", NSPConfig)
 
 
 def test_all_mistakes_are_said_at_once():
