@@ -558,7 +558,11 @@ class Publishing(Section):
     licence: str | None = Field(
         None, description="of the model, by the hub's name for it, such as apache-2.0"
     )
-    language: str = Field("en", pattern="^[a-z]{2,3}$", description="ISO 639 code")
+    language: str | None = Field(
+        None,
+        pattern="^[a-z]{2,3}$",
+        description="of the texts, ISO 639 code; null: the one that was checked",
+    )
     test_set: str | None = Field(
         None, description="name of the public test set that --test-data is"
     )

@@ -458,7 +458,7 @@ def test_the_metadata_is_plain_yaml_that_the_hub_can_list(task, tmp_path):
     block = text.split("---\n")[1]
     data = yaml.safe_load(block)
     assert "!!" not in block
-    assert (data["license"], data["language"]) == ("mit", "en")
+    assert (data["license"], data["language"]) == ("unknown", "en")
     assert {"job-adverts", task, "metaflow"} <= set(data["tags"])
     assert data["model-index"][0]["name"] == "model"
     similar = task == "skill_similarity"
@@ -476,11 +476,34 @@ def test_the_metadata_is_plain_yaml_that_the_hub_can_list(task, tmp_path):
     assert str(loaded) == text
 
 
-def test_an_unknown_licence_is_called_so(tmp_path):
-    run = make_run("nsp")
-    run["config"]["publishing"]["licence"] = None
+@every_task
+def test_nothing_is_said_of_a_model_that_nobody_chose_or_checked(task, tmp_path):
+    run = make_run(task)
+    run["lineage"]["data"] = "own.csv"
+    run["data_report"]["attribution"] = None  # of ESCO
+    checked = {"mlm": "en", "nsp": "en"}.get(task)
+    text = write(tmp_path, run)
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.license, data.language) == ("unknown", checked)
+    assert ("was neither said nor checked" in text) == (checked is None)
+    if checked:
+        run["config"]["data"]["language"] = None
+        write(tmp_path, run)
+        assert ModelCard.load(tmp_path / "README.md").data.language is None
+    run["config"]["publishing"] |= {"licence": "mit", "language": "cy"}
+    text = write(tmp_path, run)
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.license, data.language) == ("mit", "cy")
+    assert "are in `cy`; in others" in text
+
+
+def test_the_language_of_the_esco_export_is_that_of_the_model(tmp_path):
+    run = make_run("skill_similarity")
+    run["lineage"]["data"] = "esco"
+    run["data_report"]["attribution"] = "This service uses ESCO."
+    run["config"]["data"]["language"] = "fr"
     write(tmp_path, run)
-    assert ModelCard.load(tmp_path / "README.md").data.license == "unknown"
+    assert ModelCard.load(tmp_path / "README.md").data.language == "fr"
 
 
 def test_widgets_have_the_sentences_of_the_configuration(tmp_path):

@@ -35,7 +35,7 @@ def describe_model(
     examples = getattr(words, "examples", [])
     more = {"widget": [{"text": text} for text in examples]} if examples else {}
     return ModelCardData(
-        language=publishing["language"],
+        language=find_language(run),
         license=publishing["licence"] or "unknown",
         library_name=words.library_name,
         pipeline_tag=words.pipeline_tag,
@@ -66,6 +66,18 @@ def find_base_model(lineage: dict[str, Any]) -> str | None:
         return EMBEDDED
     on_the_hub = MODEL_OF_THE_HUB.fullmatch(first["checkpoint"])
     return first["checkpoint"] if on_the_hub else None
+
+
+def find_language(run: dict[str, Any]) -> str | None:
+    """The language of the texts, None where nobody said or checked which it is."""
+    config, report = run["config"], run["data_report"]
+    if config["publishing"]["language"]:
+        return config["publishing"]["language"]
+    # That key of skills is for ESCO's export; of pairs nothing is checked.
+    unchecked = run["task"] == "skill_similarity" and not report["attribution"]
+    if "language" in config["data"] and not unchecked:
+        return config["data"]["language"]
+    return "en" if run["lineage"]["data"] == "sample" else None
 
 
 def name_test_set(run: dict[str, Any]) -> str:

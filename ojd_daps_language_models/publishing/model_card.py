@@ -36,6 +36,7 @@ from ojd_daps_language_models.publishing.figures import (
 from ojd_daps_language_models.publishing.metadata import (
     describe_model,
     find_base_model,
+    find_language,
     list_origins,
     name_test_set,
 )
@@ -160,6 +161,7 @@ def _context(
         "audited": list_measures(audit["scores"]) if audit else [],
         "test_set": name_test_set(run),
         "base_model": find_base_model(run["lineage"]),
+        "language": find_language(run),
         **_describe_making(public),
         "recipe": yaml.safe_dump(public["config"], sort_keys=False, allow_unicode=True),
     }
