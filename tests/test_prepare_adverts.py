@@ -51,6 +51,21 @@ def test_what_was_kept_aside_is_shown_even_if_the_split_fails(adverts, capsys):
     assert "kept aside: exact duplicate (1)" in capsys.readouterr().out
 
 
+def test_ids_that_repeat_are_refused_where_most_do(adverts, tmp_path):
+    """A column of a few values, such as a site, leaves an advert for each of them."""
+    rows = adverts.assign(site=[f"site {row % 3}" for row in range(len(adverts))])
+    rows.to_csv(tmp_path / "adverts.csv", index=False)
+    config = MLMConfig.model_validate({"data": {"columns": {"id": "site"}}})
+    given = iter_advert_parts(str(tmp_path), None, None, config.data)
+    count = len(adverts)
+    message = (
+        rf"adverts.csv: {count - 3} of {count} rows have an id that was seen before, "
+        r"such as 'site \d'; .* another column under data.columns.id, or null"
+    )
+    with pytest.raises(ValueError, match=message):
+        prepare_adverts(given, config)
+
+
 def test_an_official_part_stays_whole_and_its_duplicates_leave_training(adverts):
     alone = prepare(train=adverts)
     aside = alone.kept_aside

@@ -130,6 +130,19 @@ def test_parts_that_share_sentences_are_refused(folder, tmp_path):
         in_shards({"train": str(folder)}, config, Folder(tmp_path), 0.05, 51)
 
 
+def test_ids_that_repeat_across_shards_are_refused_where_most_do(tmp_path):
+    """In none of the shards does one repeat."""
+    rows = pd.DataFrame(generate_adverts(20, seed=3)).assign(id=range(20))
+    for name in "abc":
+        rows.to_csv(tmp_path / f"{name}.csv", index=False)
+    store = Folder(tmp_path / "store")
+    message = (
+        r"b.csv, c.csv: 40 of 60 rows have an id that was seen before, such as '0'"
+    )
+    with pytest.raises(ValueError, match=message):
+        in_shards({"train": str(tmp_path)}, CONFIG, store, 0.02, 51)
+
+
 def test_shards_are_of_like_size_and_hold_each_row_once(folder):
     shards = list_shards({"train": str(folder)}, 0.02)
     assert len(shards) > 8

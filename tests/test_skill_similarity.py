@@ -173,6 +173,13 @@ def test_too_few_skills_are_refused(tmp_path):
         prepare(tmp_path, [pair(f"skill {n}", "one label") for n in range(6)])
 
 
+def test_ids_that_repeat_are_refused_where_most_do(tmp_path):
+    rows = [row | {"id": number % 9} for number, row in enumerate(many())]
+    message = r"data.jsonl: 111 of 120 rows have an id .*data.columns.id, or null"
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path, rows, {"data": {"columns": {"id": "id"}}})
+
+
 # Parts
 
 

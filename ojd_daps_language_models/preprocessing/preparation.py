@@ -42,6 +42,7 @@ from ojd_daps_language_models.preprocessing.splits import (
 from ojd_daps_language_models.progress import progress_bar
 
 MOST_FILES = 3  # that a message names
+REPEATED = "its id was seen before"  # as the getter says it
 MOST_REASONS = 20  # a column that is no label at all has as many as there are rows
 
 Chunk = tuple[pd.DataFrame, pd.DataFrame]
@@ -66,12 +67,18 @@ def read_clean(
     Returns:
         Rows with their part, rows kept aside, and how many of each kind of personal
         data were replaced.
+
+    Raises:
+        ValueError: most ids of a part repeat.
     """
     replaced = Counter()
     kept, aside = [], []
     for part, chunks in given.items():
         bar = progress_bar(f"reading {part}", "chunk", None, chunks)
+        read, unusable = 0, []
         for rows, unreadable in bar:
+            read += len(rows) + len(unreadable)
+            unusable.append(unreadable)
             rows, reasons, counts = clean_rows(rows, config, nlp, why_unfit, clean)
             rows = rows.assign(part=part)
             for count in counts:
@@ -79,8 +86,25 @@ def read_clean(
             unfit = rows.assign(reason=reasons, stage="unfit")[reasons.notna()]
             kept.append(rows[reasons.isna()])
             aside += [unreadable, unfit[[*unreadable.columns, "stage"]]]
+        refuse_repeated_ids(pd.concat(unusable), read)
     rows = pd.concat(kept, ignore_index=True)
     return rows, pd.concat(aside, ignore_index=True), replaced
+
+
+def refuse_repeated_ids(aside: pd.DataFrame, count: int) -> None:
+    """Refuse a part most of whose rows are kept aside for their ids.
+
+    Args:
+        aside: rows kept aside (source, id, reason).
+        count: all rows of the part, as they were read.
+    """
+    repeated = aside[aside["reason"] == REPEATED]
+    if len(repeated) > count / 2:
+        raise ValueError(
+            f"{name_files(repeated)}: {len(repeated):,} of {count:,} rows have an id "
+            f"that was seen before, such as '{repeated['id'].iloc[0]}'; expected one "
+            "for each row: name another column under data.columns.id, or null"
+        )
 
 
 def clean_rows(

@@ -45,6 +45,7 @@ from ojd_daps_language_models.preprocessing.personal_data import (
     load_name_pipeline,
 )
 from ojd_daps_language_models.preprocessing.preparation import (
+    REPEATED,
     Chunk,
     clean_rows,
     count_shared_employers,
@@ -54,6 +55,7 @@ from ojd_daps_language_models.preprocessing.preparation import (
     nothing_left,
     print_kept,
     refuse_overlap,
+    refuse_repeated_ids,
 )
 from ojd_daps_language_models.preprocessing.sentences import (
     describe_sentence_pipeline,
@@ -142,7 +144,7 @@ def read_rows(
         the part has that as its reason.
 
     Raises:
-        ValueError: no advert is left.
+        ValueError: no advert is left, or most ids of a part repeat.
     """
     tables = []
     needed = list(dict.fromkeys(["id", "source", "reason", "stage", *columns]))
@@ -152,8 +154,10 @@ def read_rows(
     rows = pd.concat(tables, ignore_index=True)
     repeated = rows[_was_read(rows)].duplicated(["part", "id"])
     repeated = repeated.index[repeated]
-    rows.loc[repeated, "reason"] = "its id was seen before"
+    rows.loc[repeated, "reason"] = REPEATED
     rows.loc[repeated, "stage"] = None
+    for _, own in rows.groupby("part"):
+        refuse_repeated_ids(own, len(own))
     if rows["reason"].notna().all():
         raise ValueError(nothing_left(rows, "advert"))
     return rows

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from ojd_daps_language_models.preprocessing.preparation import refuse_repeated_ids
 from ojd_daps_language_models.preprocessing.splits import PARTS
 
 
@@ -20,7 +21,13 @@ def tidy_pairs(given: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Pairs of different labels, each once in its part, and all others.
 
     Of a pair with several scores the mean is taken.
+
+    Raises:
+        ValueError: most ids of a part repeat.
     """
+    for found in given.values():
+        count = len(found.pairs) + len(found.kept_aside)
+        refuse_repeated_ids(found.kept_aside, count)
     pairs = pd.concat(
         [found.pairs.assign(part=part) for part, found in given.items()],
         ignore_index=True,
