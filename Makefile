@@ -15,10 +15,10 @@ BASE_PYTHON ?= python3
 # Once a .venv is made, it is used.
 CONDA ?= $(if $(wildcard .venv/.python),,$(or $(CONDA_EXE),$(shell command -v conda)))
 
-# Metaflow refuses root and nobody, and AWS Batch a name with a dot.
-ifeq ($(METAFLOW_USER),)
-USER_NAME := $(subst .,-,$(filter-out root,$(shell id -un 2>/dev/null)))
-export METAFLOW_USER := $(or $(USER_NAME),ojd)
+# Metaflow takes one of these names, which then is the same with and without make; root,
+# and who has none, it refuses.
+ifeq ($(filter-out root,$(METAFLOW_USER) $(SUDO_USER) $(USERNAME) $(USER)),)
+export METAFLOW_USER := $(or $(filter-out root,$(shell id -un 2>/dev/null)),ojd)
 endif
 
 # --- Environment: done once, and again only when what it is made from has changed -----

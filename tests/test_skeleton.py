@@ -1,6 +1,7 @@
 """The repository installs as its files say, and its documents speak of what exists."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -180,6 +181,29 @@ def test_make_alone_lists_the_flows_and_what_the_documents_name():
         for path in (ROOT / "flows").glob("*_flow.py")
     }
     assert listed >= flows | make_targets()
+
+
+SHOW_USER = {
+    "make": "printf 'show:;@echo $$METAFLOW_USER' | make -s -f Makefile -f - show",
+    "direnv": "has() { false; }; dotenv_if_exists() { :; }; source ./.envrc; "
+    'echo "${METAFLOW_USER:-}"',
+}
+
+
+@pytest.mark.parametrize("way", SHOW_USER)
+@pytest.mark.parametrize("login", ["jane.doe", "root", None])
+def test_runs_are_of_one_user_with_make_and_without(way, login):
+    """Of two users one does not find the latest run of the other."""
+    names = {"METAFLOW_USER", "SUDO_USER", "USERNAME", "USER"}
+    environment = {key: os.environ[key] for key in os.environ.keys() - names}
+    if login:
+        environment["USER"] = login
+    command = ["bash", "-c", SHOW_USER[way]]
+    printed = subprocess.check_output(command, cwd=ROOT, env=environment, text=True)
+    if login == "jane.doe":
+        assert printed == "\n"  # Metaflow takes the login name
+    else:
+        assert printed.strip() not in ("", "root")
 
 
 def test_every_recipe_is_in_the_docs():
