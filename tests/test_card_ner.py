@@ -203,7 +203,7 @@ def test_it_begins_with_f1_beside_all_floors():
     assert f"training spans {in_brackets('0.310', '0.298', '0.323')}" in beginning
     assert f"before training {in_brackets('0.000', '0.000', '0.000')}" in beginning
     assert "240 texts of 57 adverts" in beginning
-    assert "1,000 texts of 71 adverts taught it." in beginning
+    assert "It was trained on 1,000 texts from 71 adverts." in beginning
 
 
 def test_scores_stand_by_label_and_system():

@@ -516,7 +516,7 @@ def test_without_training_it_says_so(name):
         name, lambda given: given.update(training_log=pd.DataFrame())
     ).text()
     assert text.count("Nothing was trained") == 2
-    assert "taught it" not in text
+    assert "It was trained on" not in text
 
 
 @every_report

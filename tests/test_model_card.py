@@ -616,9 +616,9 @@ def test_without_training_it_says_so_and_draws_no_curve(task, tmp_path):
     text = write(tmp_path, run)
     assert "Nothing was trained" in text and "## Training" not in text
     said = text.partition("The configuration:")[0]
-    for true in ("what that has learnt", "taught it nothing"):
+    for true in ("what that model learnt", "The model learnt nothing from them"):
         said = said.replace(true, "")
-    for untrue in ("taught it", "learnt", "It was trained", "recipe was trained"):
+    for untrue in ("learnt", "It was trained", "recipe was trained"):
         assert untrue not in said
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["scores.png"]
 
@@ -629,7 +629,9 @@ def test_it_says_what_kept_sentences_together(tmp_path):
     run["metrics"]["grouped_by"] = "adverts"
     text = write(tmp_path, run)
     assert "resamples of adverts" in text and "paired by adverts" in text
-    assert " employers taught it" not in text and " adverts taught it" in text
+    assert re.findall(r"trained on [\d,]+ sentences from [\d,]+ (\w+)\.", text) == [
+        "adverts"
+    ]
 
 
 def test_it_warns_of_a_small_test_part(tmp_path):

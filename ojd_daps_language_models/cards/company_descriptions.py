@@ -82,8 +82,8 @@ def summary(metrics: dict) -> str:
         "descriptions. Where these are "
         f"{metrics['prevalence']['assumed']:.1%} of all sentences, as is assumed in "
         "use, "
-        f"**{interval(scores['precision_at_prevalence']['after'], '{:.1%}')}** of what "
-        "it takes for one is one. "
+        f"**{interval(scores['precision_at_prevalence']['after'], '{:.1%}')}** of "
+        "the sentences it labels as company descriptions are labelled correctly. "
     )
 
 
@@ -102,7 +102,7 @@ def _how_to_read(metrics: dict) -> str:
         "test sentences. Precision at a share of "
         f"{metrics['prevalence']['assumed']:.1%}: where company descriptions are as "
         "rare as is assumed in use. Brier score: mean squared error of the "
-        f"probabilities; less is better. {metrics['decision']} TF-IDF goes with "
+        f"probabilities; lower is better. {metrics['decision']} TF-IDF goes with "
         "logistic regression, which says yes from a "
         f"probability of {metrics['threshold']['tfidf']:.3f} on, chosen on validation "
         "and moved to one half likewise. "

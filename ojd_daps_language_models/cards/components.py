@@ -115,8 +115,8 @@ def taught_by(
     if log.empty:
         return UNTRAINED
     units, groups = (report["parts"]["train"][f"{name}s"] for name in (unit, group))
-    of_groups = f" of {groups:,} {called or f'{group}s'}" if groups else ""
-    return f"{units:,} {unit}s{of_groups} taught it."
+    origin = f" from {groups:,} {called or f'{group}s'}" if groups else ""
+    return f"It was trained on {units:,} {unit}s{origin}."
 
 
 def training_section(log: pd.DataFrame, loss: str, score: str | None = None) -> list:

@@ -190,7 +190,7 @@ def _slots_section(slots: list[dict]) -> list:
         for name in ("slots", "personal_data", "in_training", "residual", "completed")
     }
     return [
-        Markdown("### Can personal data be got out of it?"),
+        Markdown("### Can personal data be extracted from it?"),
         Markdown(
             f"In these training adverts {total['slots']:,} placeholders of personal "
             "data were hidden. In those of e-mail addresses and telephone numbers it "

@@ -74,7 +74,7 @@ def summary(metrics: dict) -> str:
         "Given two sentences of job adverts, the model says whether the second follows "
         f"the first. Of {metrics['pairs']:,} pairs from {metrics['adverts']:,} adverts "
         "that it never saw, half of them true neighbours, it judges "
-        f"**{interval(scores['after'], '{:.1%}')}** rightly; word overlap alone "
+        f"**{interval(scores['after'], '{:.1%}')}** correctly; word overlap alone "
         f"{interval(scores['overlap'], '{:.1%}')}, the checkpoint before training "
         f"{interval(scores['before'], '{:.1%}')}, always the same answer "
         f"{interval(scores['majority'], '{:.1%}')}. "
@@ -123,7 +123,7 @@ def _pairs_section(report: dict) -> list:
         by_part(rows),
         Markdown(
             "Each first sentence gives a true pair and a wrong one. Moved: wrong pairs "
-            "of which the kind that was drawn could not be had, so that they became "
-            "another. Truncated: pairs longer than what the model reads."
+            "for which no sentence of the kind drawn was available, so that one of "
+            "another kind was taken. Truncated: pairs longer than what the model reads."
         ),
     ]

@@ -83,13 +83,14 @@ def summary(metrics: dict) -> str:
     if group == "alternative_labels":
         found = (
             f"It ranks all {metrics['skills']:,} skills by name for each of "
-            f"{metrics[group]:,} other labels of skills that taught it nothing: the "
-            f"mean reciprocal rank of the right one is **{interval(systems['after'])}**"
+            f"{metrics[group]:,} other labels of skills that were not in its training "
+            "data: the mean reciprocal rank of the right one is "
+            f"**{interval(systems['after'])}**"
         )
     else:
         found = (
-            f"On {metrics[group]:,} {GROUPS[group]} that taught it nothing its "
-            f"{MEASURES[measure]} is **{interval(systems['after'])}**"
+            f"On {metrics[group]:,} {GROUPS[group]} that were not in its training "
+            f"data, its {MEASURES[measure]} is **{interval(systems['after'])}**"
         )
     return (
         "Given two labels of skills, or a sentence and a label, the model says how "
@@ -106,7 +107,7 @@ def _taught_by(report: dict, log: pd.DataFrame) -> str:
         f"{kind} ({count:,})" for kind, count in report["positives"].items()
     )
     skills = report["parts"]["train"]["skills"]
-    return f"{skills:,} skills taught it, by pairs of: {kinds}."
+    return f"It was trained on {skills:,} skills, by pairs of: {kinds}."
 
 
 def _attribution(report: dict) -> list:
