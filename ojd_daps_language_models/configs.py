@@ -29,7 +29,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 def _name_no_average(label: str) -> str:
     if label in ("micro", "macro"):
-        raise ValueError("scores call the averages over labels so")
+        raise ValueError(
+            "'micro' and 'macro' name averages in the scores; choose another label"
+        )
     return label
 
 
@@ -38,8 +40,8 @@ def _know_region(code: str) -> str:
 
     if code not in SUPPORTED_REGIONS:
         raise ValueError(
-            f"no country has the code '{code}', and its numbers would stay; expected "
-            "two capitals of ISO 3166, such as GB for the United Kingdom"
+            f"unknown country code '{code}': its national phone numbers would not be "
+            "found; expected two capital letters (ISO 3166), such as GB"
         )
     return code
 
@@ -355,7 +357,7 @@ class PairShares(Section):
     def _add_up(self):
         total = self.another_advert + self.same_employer + self.same_advert
         if abs(total - 1) > 1e-6:
-            raise ValueError(f"shares add up to 1, not to {total:g}")
+            raise ValueError(f"expected shares that add up to 1; found {total:g}")
         return self
 
 

@@ -89,12 +89,12 @@ def _is_ours(error: Exception) -> bool:
 
 def _way_on(step: str, command: str) -> str:
     if current.retry_count < (system_context.max_user_code_retries or 0):
-        return "It is tried again."
+        return "The step will be retried."
     if step == "start":
-        return "Nothing has been done yet: mend that or change it, and `run` again."
+        return "Nothing has been done yet: fix that and `run` again."
     return (
-        f"The steps before {step} are kept. Once that is mended, this goes on with the "
-        f"same options; others need a new `run`:\n{command}"
+        f"Steps before {step} are kept. Once that is fixed, this continues with the "
+        f"same options; to change options, start a new `run`:\n{command}"
     )
 
 

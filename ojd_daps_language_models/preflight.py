@@ -227,8 +227,9 @@ def check_user(name: str | None) -> str | None:
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name or "").strip("-_")[:50]
     better = plain if plain not in ("", "root") else "YOUR-NAME"
     return (
-        f"the user name '{name}' cannot stand in the name of a job, which has letters, "
-        f"digits, - and _ only, and is not root's: METAFLOW_USER={better}"
+        f"the user name '{name}' cannot be part of a job's name: expected 1 to 50 "
+        "letters, digits, - and _, of which the first is a letter or digit, and not "
+        f"'root'; set METAFLOW_USER={better}"
     )
 
 
@@ -318,7 +319,7 @@ def check_queue(name: str | None) -> str | None:
         return None  # which is said already
     if problem := check_region():
         return problem
-    remedy = "set METAFLOW_BATCH_JOB_QUEUE to one that is there"
+    remedy = "set METAFLOW_BATCH_JOB_QUEUE to an existing one"
     denied = {"AccessDeniedException": "have batch:DescribeJobQueues allowed"}
     called = f"the queue '{name}'" if name else "the queues"
     try:
@@ -330,8 +331,8 @@ def check_queue(name: str | None) -> str | None:
     if any(q["state"] == "ENABLED" and q["status"] == "VALID" for q in queues):
         return None
     if not name or not queues:
-        there = f"{called} is not" if name else "no queue that takes jobs is"
-        return f"{there} there, in region {client.meta.region_name}: {remedy}"
+        missing = f"queue '{name}'" if name else "queue that takes jobs"
+        return f"no {missing} in region {client.meta.region_name}: {remedy}"
     state = "{state} and {status}".format(**queues[0])
     return f"{called} is {state}: enable it in AWS Batch, or {remedy}"
 

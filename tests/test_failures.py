@@ -68,7 +68,7 @@ def tags_of_run(home, done) -> set[str]:
 def test_the_log_of_a_failed_step_ends_with_reason_and_command(failed):
     *before, step, kept, command = last_words(failed)
     assert re.fullmatch("step train: RuntimeError: no .good.", step)
-    assert kept.startswith("The steps before train are kept.")
+    assert kept.startswith("Steps before train are kept.")
     run_id = run_id_of(failed)
     assert command == f"python {QUICK_FILE} resume --origin-run-id {run_id}"
     # Who mends the code wants to see where it was.
@@ -113,7 +113,7 @@ def test_what_is_said_of_the_input_has_a_way_on_and_no_traceback(home):
     assert "Traceback" not in done.stdout + done.stderr
     *_, reason, kept, command = last_words(done)
     assert reason == "nonsense: expected run:FLOW/ID or run:FLOW/latest"
-    assert "others need a new `run`" in kept
+    assert "to change options, start a new `run`" in kept
     assert command.endswith(f"resume --origin-run-id {run_id_of(done)}")
 
 
@@ -129,7 +129,7 @@ def test_the_command_has_what_a_run_does_not_keep(home, monkeypatch):
     retry = ("--with", "retry:times=1,minutes_between_retries=0")
     done = run_flow(QUICK, home, "run", "--how", "refused", *retry)
     # A step that is tried again is not for the user to continue.
-    assert errors_of(done).count("It is tried again.") == 1
+    assert errors_of(done).count("The step will be retried.") == 1
     for line in (last_words(done)[-1], done.stderr.splitlines()[-1]):
         profile, *words = shlex.split(line)
         assert profile == "METAFLOW_PROFILE=small"

@@ -172,10 +172,10 @@ def test_a_bucket_that_is_not_there_or_not_reached(ready, monkeypatch):
 def test_a_queue_that_takes_no_jobs(ready, monkeypatch):
     assert check_queue(QUEUE) is None
     assert check_queue(None) is None
-    assert "'other' is not there, in region us-east-1" in check_queue("other")
+    assert "no queue 'other' in region us-east-1" in check_queue("other")
     ready.queues[QUEUE] = "DISABLED"
     assert f"'{QUEUE}' is DISABLED and VALID: enable it" in check_queue(QUEUE)
-    assert "no queue that takes jobs is there" in check_queue(None)
+    assert "no queue that takes jobs in region" in check_queue(None)
     code = "AccessDeniedException"
     monkeypatch.setattr(preflight, "get_aws_client", lambda *_, **__: Refusing(code))
     problem = check_queue(QUEUE)

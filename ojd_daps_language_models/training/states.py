@@ -68,7 +68,7 @@ def read_state(store: Store, name: str) -> State:
             raise ValueError(f"damaged ({error})") from error
         rest = header.get("rest", "")
         if header.get("checksum") != _checksum(rest, tensors):
-            raise ValueError("damaged (its checksum is another)")
+            raise ValueError("damaged (checksum mismatch)")
         return State(tensors, json.loads(rest))
 
 
