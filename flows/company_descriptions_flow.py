@@ -97,7 +97,7 @@ class CompanyDescriptionsFlow(FlowSpec):
         "seed",
         default=config_expr("config.training.seed"),
         type=int,
-        help="of a new head and the batches",
+        help="seed of a new head and the batches",
     )
     seeds = Parameter(
         "seeds",

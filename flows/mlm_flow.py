@@ -102,7 +102,7 @@ class MLMFlow(FlowSpec):
         "seed",
         default=config_expr("config.training.seed"),
         type=int,
-        help="of a new head, the batches and their masks",
+        help="seed of a new head, the batches and their masks",
     )
     push_to = Parameter(
         "push-to",

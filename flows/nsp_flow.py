@@ -99,7 +99,7 @@ class NSPFlow(FlowSpec):
         "seed",
         default=config_expr("config.training.seed"),
         type=int,
-        help="of a new head and the batches",
+        help="seed of a new head and the batches",
     )
     seeds = Parameter(
         "seeds",

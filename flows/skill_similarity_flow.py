@@ -98,7 +98,7 @@ class SkillSimilarityFlow(FlowSpec):
         "seed",
         default=config_expr("config.training.seed"),
         type=int,
-        help="of the batches",
+        help="seed of the batches",
     )
     seeds = Parameter(
         "seeds",

@@ -172,7 +172,7 @@ class EntityData(Section):
     )
     labels: Annotated[list[Label], Field(min_length=1)] = Field(
         ["SKILL", "MULTISKILL", "EXPERIENCE", "BENEFIT"],
-        description="of spans; those with another are kept aside",
+        description="labels of spans; those with another are kept aside",
     )
     max_characters: Count = Field(
         100_000, description="a longer text is kept aside, in characters"
@@ -207,7 +207,9 @@ class SkillData(Section):
         "auto", description="pairs, ESCO's export, or what the files look like"
     )
     language: str = Field(
-        "en", pattern="^[a-z]{2}$", description="of ESCO's export: skills_en.csv"
+        "en",
+        pattern="^[a-z]{2}$",
+        description="language of ESCO's export: skills_en.csv",
     )
     columns: SkillColumns = SkillColumns()
     same_from: Share = Field(
@@ -254,7 +256,7 @@ class Parts(Section):
 
     validation: Portion = Field(0.1, description="share of all, above 0, below 1")
     test: Portion = Field(0.1, description="share of all, above 0, below 1")
-    seed: Seed = Field(0, description="of the division; the same for all runs")
+    seed: Seed = Field(0, description="seed of the division; the same for all runs")
 
     @model_validator(mode="after")
     def _leave_some_for_training(self):
@@ -343,15 +345,23 @@ class Training(Section):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto: bf16 where the hardware has it"
     )
-    seed: Seed = Field(42, description="of a new head, the batches and their masks")
+    seed: Seed = Field(
+        42, description="seed of a new head, the batches and their masks"
+    )
 
 
 class PairShares(Section):
     """Where negatives come from: shares that add up to 1."""
 
-    another_advert: Share = Field(0.4, description="of adverts of other employers")
-    same_employer: Share = Field(0.2, description="of other adverts of the employer")
-    same_advert: Share = Field(0.4, description="of elsewhere in the same advert")
+    another_advert: Share = Field(
+        0.4, description="share from adverts of other employers"
+    )
+    same_employer: Share = Field(
+        0.2, description="share from other adverts of the employer"
+    )
+    same_advert: Share = Field(
+        0.4, description="share from elsewhere in the same advert"
+    )
 
     @model_validator(mode="after")
     def _add_up(self):
@@ -371,7 +381,7 @@ class Pairs(Section):
     max_per_advert: Count | None = Field(
         None, description="first sentences drawn of each advert; null: all"
     )
-    seed: Seed = Field(0, description="of the negatives; the same for all runs")
+    seed: Seed = Field(0, description="seed of the negatives; the same for all runs")
 
 
 class FineTuning(Training):
@@ -389,6 +399,9 @@ class FineTuning(Training):
 class NERTraining(FineTuning):
     """Hyper-parameters of finding entities."""
 
+    max_length: Annotated[int, Field(ge=8, le=8192)] = Field(
+        128, description="tokens of a window"
+    )
     overlap: Count = Field(
         32,
         description="tokens that neighbouring windows of a long text share, at most "
@@ -435,8 +448,8 @@ class CompanyDescriptionTraining(FineTuning):
 
     balance: Literal["weights", "undersample", "none"] = Field(
         "weights",
-        description="of the training part: weigh the rarer class up, leave out "
-        "sentences of the other, or neither",
+        description="what to do in the training part: weigh the rarer class up, leave "
+        "out sentences of the other, or neither",
     )
 
 
@@ -456,7 +469,7 @@ class Positives(Section):
     siblings: Annotated[int, Field(ge=0)] = Field(
         0, description="skills of the same narrow group, drawn for each skill"
     )
-    seed: Seed = Field(0, description="of what is drawn; the same for all runs")
+    seed: Seed = Field(0, description="seed of what is drawn; the same for all runs")
 
 
 class SkillTraining(FineTuning):
@@ -474,7 +487,7 @@ class SkillTraining(FineTuning):
 class Evaluation(Section):
     """How the scores and their intervals are made."""
 
-    seed: Seed = Field(0, description="of the resampling")
+    seed: Seed = Field(0, description="seed of the resampling")
     bootstrap_samples: Annotated[int, Field(ge=100)] = Field(
         1000, description="resamples for each 95% interval"
     )
@@ -523,11 +536,11 @@ class SkillEvaluation(Evaluation):
 
 
 class Compute(Section):
-    """What the train step asks of AWS Batch or Kubernetes, and how often it saves."""
+    """What train and evaluate ask of Batch or Kubernetes, and how often train saves."""
 
     gpu: Annotated[int, Field(ge=0)] = Field(1, description="GPUs of one machine")
     processes: Count | None = Field(
-        None, description="that train together; null: one for each GPU"
+        None, description="processes that train together; null: one for each GPU"
     )
     cpu: Count = Field(8, description="virtual CPUs")
     memory: Count = Field(32_000, description="MB")
@@ -536,7 +549,8 @@ class Compute(Section):
     )
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         10,
-        description="between training checkpoints, which cost 3% of the time at most",
+        description="minutes between training checkpoints, which cost 3% of the time "
+        "at most",
     )
 
 
@@ -558,7 +572,7 @@ class Publishing(Section):
     )
     private: bool = Field(True, description="only its owner sees the repository")
     licence: str | None = Field(
-        None, description="of the model, by the hub's name for it, such as apache-2.0"
+        None, description="licence of the model, by the hub's name, such as apache-2.0"
     )
     language: str | None = Field(
         None,
@@ -588,10 +602,13 @@ class Shards(Section):
     """How the work on many adverts is divided among tasks."""
 
     megabytes: Annotated[float, Field(gt=0)] = Field(
-        64, description="of text in a shard; more where there would be over 95 shards"
+        64,
+        description="megabytes of text in a shard; more where there would be over 95",
     )
     bands_per_task: Count = Field(
-        8, description="of signatures, that one task looks for near-duplicates in"
+        8,
+        description="bands of the signatures that one task searches for near "
+        "duplicates",
     )
 
 
