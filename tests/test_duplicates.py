@@ -10,7 +10,6 @@ from ojd_daps_language_models.preprocessing import duplicates
 from ojd_daps_language_models.preprocessing.duplicates import (
     band_keys,
     choose_representatives,
-    cluster_duplicates,
     cluster_fingerprints,
     count_bands,
     distinct_texts,
@@ -26,6 +25,10 @@ short_texts = st.lists(
     st.sampled_from(["nurse", "care", "Ward", "night", "pay", "!", "-"]), max_size=9
 )
 collections = st.lists(short_texts.map(" ".join), max_size=12)
+
+
+def cluster_duplicates(texts, threshold=0.8):
+    return cluster_fingerprints(*fingerprint(texts), threshold)
 
 
 def random_words(rng: np.random.Generator, count: int) -> list[str]:

@@ -12,9 +12,9 @@ import py3langid
 import pytest
 import spacy
 from phonenumbers import PhoneNumberMatcher
+from test_duplicates import cluster_duplicates
 
 from ojd_daps_language_models.preprocessing.cleaning import clean_text
-from ojd_daps_language_models.preprocessing.duplicates import cluster_duplicates
 from ojd_daps_language_models.sample_data import generate_adverts as generator
 from ojd_daps_language_models.sample_data import (
     generate_company_descriptions as sentence_generator,

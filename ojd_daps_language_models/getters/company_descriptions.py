@@ -18,7 +18,6 @@ def iter_sentences(
     columns: Mapping[str, str | None],
     labels: Mapping[str, Sequence[str]],
     max_characters: int,
-    chunk_rows: int = 10_000,
 ) -> Iterator[Chunk]:
     """Read labelled sentences chunk by chunk; rows that cannot be used are set aside.
 
@@ -27,7 +26,6 @@ def iter_sentences(
         columns: those of `SENTENCE_COLUMNS`.
         labels: what a file may say for each of our labels, whatever its case.
         max_characters: a longer sentence is kept aside.
-        chunk_rows: rows read for each chunk.
 
     Yields, Raises:
         As `records.iter_records`: records with one of our labels, and those kept aside
@@ -52,7 +50,6 @@ def iter_sentences(
         {name: columns.get(name) for name in SENTENCE_COLUMNS},
         judge,
         "company_descriptions",
-        chunk_rows,
         aside=["label"],
     )
 

@@ -374,7 +374,8 @@ def _usable(
     raise FileNotFoundError(message)
 
 
-def _quoted(names: list[str], most: int = 8) -> str:
+def _quoted(names: list[str]) -> str:
+    most = 8
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(f"'{name}'" for name in names[:most]) + more
 

@@ -67,11 +67,6 @@ def fingerprint(texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(exact), np.concatenate(signatures)
 
 
-def cluster_duplicates(texts: Iterable[str], threshold: float = 0.8) -> pd.DataFrame:
-    """Number the clusters of duplicates among texts: see `cluster_fingerprints`."""
-    return cluster_fingerprints(*fingerprint(texts), threshold)
-
-
 def cluster_fingerprints(
     exact: np.ndarray, signatures: np.ndarray, threshold: float = 0.8
 ) -> pd.DataFrame:
@@ -159,7 +154,7 @@ def choose_representatives(
     smallest id. So it does not depend on the order of rows where ids are unique.
 
     Args:
-        clusters: from `cluster_duplicates`.
+        clusters: from `cluster_fingerprints` or `number_linked`.
         lengths: of the texts that were clustered, in characters.
         ids: of these texts.
     """

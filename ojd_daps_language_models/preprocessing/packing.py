@@ -136,9 +136,7 @@ def encode_batches(
             return
 
 
-def encode_inputs(
-    texts: Iterable[str], tokenizer, max_length: int, batch_size: int = 1000
-) -> Inputs:
+def encode_inputs(texts: Iterable[str], tokenizer, max_length: int) -> Inputs:
     """Tokenize sentences as inputs of a model.
 
     Args:
@@ -151,7 +149,7 @@ def encode_inputs(
     ids = [np.empty(0, dtype)]
     rows = []
     texts = iter(texts)
-    while batch := list(itertools.islice(texts, batch_size)):
+    while batch := list(itertools.islice(texts, 1000)):
         encoded = tokenizer.encode_batch_fast(batch)
         flat = itertools.chain.from_iterable(encoding.ids for encoding in encoded)
         ids.append(np.fromiter(flat, dtype))

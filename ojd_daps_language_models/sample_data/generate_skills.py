@@ -31,9 +31,9 @@ class Skill(NamedTuple):
     others: tuple[str, ...]
 
 
-def read_skill_words(folder: Path = FOLDER) -> dict[str, Any]:
+def read_skill_words() -> dict[str, Any]:
     """The words that skills and sentences are made of."""
-    return yaml.safe_load((folder / "skill_phrases.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((FOLDER / "skill_phrases.yaml").read_text(encoding="utf-8"))
 
 
 def make_skills(seed: int) -> list[Skill]:
