@@ -492,7 +492,7 @@ def data_section(report: dict, unit: str, *own) -> list:
 
     Args:
         report: the artifact `data_report`.
-        unit: `advert` or `sentence`, as counted in the report.
+        unit: `advert`, `sentence` or `text`, as counted in the report.
         own: components of the task, which stand after the parts.
     """
     found = f"People's names: {report['names']}."

@@ -75,7 +75,7 @@ def list_files(path: str, formats: Mapping[str, str] = FORMATS) -> list[File]:
     of them; hidden files and unknown formats are left out, and named in a warning.
 
     Args:
-        path: one of the kinds above.
+        path: a file, folder, glob, `s3://…` or `hf://…`.
         formats: suffixes of the files that can be read.
 
     Raises:
@@ -83,7 +83,7 @@ def list_files(path: str, formats: Mapping[str, str] = FORMATS) -> list[File]:
             format that can be read.
         PermissionError: access was refused.
         ConnectionError: S3 or the hub cannot be reached.
-        ValueError: the path is none of the kinds.
+        ValueError: the path is none of these.
     """
     if path.startswith("s3://"):
         locations = _list_s3(path, formats)

@@ -1,1 +1,1 @@
-"""Preprocessing: pure functions from text to text, groups and splits."""
+"""Preprocessing: what becomes of texts before a model reads them."""

@@ -1,8 +1,8 @@
-"""What all texts go through, whole adverts or sentences: clean, deduplicate, divide.
+"""What all texts go through, adverts, sentences or others: clean, deduplicate, divide.
 
 The tables have at least the columns id, text, employer, source, row and part. Those of
 rows kept aside have source, row, id, reason, and `stage`, which is missing for rows
-that the getter could not use. `unit` is what a row is called: advert or sentence.
+that the getter could not use. `unit` is what a row is called: advert, sentence or text.
 """
 
 import hashlib

@@ -96,8 +96,8 @@ def first_tokens(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return places, words[places]
 
 
-def _special_tokens(tokenizer) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and behind a text."""
+def _special_tokens(tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """What the tokenizer puts before and after a text."""
     encoding = tokenizer.encode("a")
     mask = encoding.special_tokens_mask
     start = mask.index(0)
