@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import binomtest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ojd_daps_language_models.preprocessing.packing import Tokens
-from ojd_daps_language_models.preprocessing.personal_data import replace_personal_data
+from ojd_daps_language_models.preprocessing.personal_data import (
+    KINDS,
+    replace_personal_data,
+)
 from ojd_daps_language_models.training.masked_lm import head_at
 from ojd_daps_language_models.training.metrics import (
     bootstrap,
@@ -19,7 +22,6 @@ from ojd_daps_language_models.training.metrics import (
     sum_by_group,
 )
 
-KINDS = ("email", "phone", "url", "postcode", "national_insurance", "name")
 PLACEHOLDER = re.compile(rf"\[({'|'.join(KINDS).upper()})\]")
 REACHABLE = ("email", "phone")  # people can be reached by them
 ROOM = 10  # tokens that most e-mail addresses and telephone numbers fit into
@@ -431,8 +433,6 @@ def _squeeze(text: str) -> str:
 
 def _share(count: int, of: int) -> dict[str, float]:
     """A share with its 95% interval (Wilson, 1927), which of none is not nothing."""
-    z, share = 1.96, count / of
-    middle = share + z**2 / (2 * of)
-    spread = z * sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
-    low, high = ((middle + side) / (1 + z**2 / of) for side in (-spread, spread))
-    return {"value": share, "low": low if count else 0.0, "high": high}
+    interval = binomtest(count, of).proportion_ci(method="wilson")
+    low, high = map(float, interval)
+    return {"value": count / of, "low": low, "high": high}
