@@ -19,6 +19,7 @@ from ojd_daps_language_models.preprocessing.packing import (
     encode_inputs,
     load_tokenizer,
 )
+from ojd_daps_language_models.training import fit
 from ojd_daps_language_models.training.classification import (
     Sequences,
     SequenceTrainer,
@@ -112,6 +113,15 @@ def test_scores_do_not_depend_on_the_order_or_the_batch(tiny_bert):
     for row, text in enumerate(SENTENCES):
         alone = score_sequences(model, sequences(tiny_bert, [text], [0]), 1, "fp32")
         np.testing.assert_allclose(alone[0], together[row], atol=1e-5)
+
+
+def test_a_machine_without_bf16_says_so_once_and_not_for_every_batch(
+    tiny_bert, monkeypatch, capsys
+):
+    monkeypatch.setattr(fit, "has_bf16", lambda: False)
+    model, _ = load_classifier(tiny_bert, LABELS, 0)
+    score_sequences(model, sequences(tiny_bert, SENTENCES, [0] * 4), 1, "bf16")
+    assert capsys.readouterr().out.count("precision: fp32") == 1
 
 
 def test_a_new_head_depends_on_the_seed_alone(tiny_bert):

@@ -101,13 +101,12 @@ def embed(
 ) -> np.ndarray:
     """Embeddings of some texts, of unit length, float32, shape (rows, width)."""
     model.eval()
+    bf16 = uses_bf16(precision)  # once: it says so where the machine has none
     order = np.argsort(texts.inputs.lengths[rows], kind="stable")
     vectors = np.empty((len(rows), model.get_embedding_dimension()), np.float32)
     for start in range(0, len(rows), batch_size):
         here = order[start : start + batch_size]
-        with torch.autocast(
-            model.device.type, torch.bfloat16, enabled=uses_bf16(precision)
-        ):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             found = _embed(model, features_of(texts, rows[here]))
         vectors[here] = found.cpu().numpy()
     return vectors

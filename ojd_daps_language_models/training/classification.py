@@ -393,15 +393,14 @@ def iter_logits(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Numbers and logits of the inputs of each batch, of like lengths."""
     model.eval()
+    bf16 = uses_bf16(precision)  # once: it says so where the machine has none
     order = np.argsort(sequences.inputs.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = sequences.__getitems__(rows)
         del batch["labels"]
         batch = {name: values.to(model.device) for name, values in batch.items()}
-        with torch.autocast(
-            model.device.type, torch.bfloat16, enabled=uses_bf16(precision)
-        ):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             logits = model(**batch).logits
         yield rows, logits.float().cpu().numpy()
 
