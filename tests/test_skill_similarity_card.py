@@ -26,7 +26,7 @@ def skill_artifacts(seeds: list[int]) -> dict:
     scores = {
         "alternative_labels": {"mrr": systems(0.81), "recall_at_1": systems(0.7)},
         "related_skills": {"mrr": systems(0.5)},
-        "sentences, house_a": {"mrr": systems(0.6), "rp_at_5": systems(0.55)},
+        "sentences, House_A": {"mrr": systems(0.6), "rp_at_5": systems(0.55)},
     }
     log = [
         {"seed": seed, "step": step, "epoch": step / 10, "loss": 1 / step}
@@ -53,7 +53,7 @@ def skill_artifacts(seeds: list[int]) -> dict:
             "relations": {"all": 30, "across parts": 11},
             "queries": {
                 "names_left_out": 7,
-                "files": {"house_a": {"sentences": 77, "unknown_labels": 4}},
+                "files": {"House_A": {"sentences": 77, "unknown_labels": 4}},
             },
             "overlap": {"validation": seen, "test": seen},
             "seen_by_checkpoint": None,
@@ -121,6 +121,7 @@ def test_each_kind_of_query_has_a_table():
     assert [row[""] for row in tables[0]] == ["mean reciprocal rank", "recall at 1"]
     assert tables[0][0]["change"] == in_brackets("0.300", "0.287", "0.312")
     assert tables[2][1][""] == "R-precision at 5"
+    assert "### Advert sentence to skill, House A" in report().text()
     (neighbours,) = [rows for rows in tables if "label" in rows[0]]
     assert neighbours[0]["after"] == "manage budgets; plan budgets"
 

@@ -154,6 +154,11 @@ def epoch_curve(log: pd.DataFrame, score: str) -> dict:
     )
 
 
+def capitalise(text: str) -> str:
+    """A heading, with names in it as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def interval(score: dict, form: str = "{:.3f}") -> str:
     """A score with its 95% interval, or the word undefined."""
     if isnan(score["value"]):

@@ -9,6 +9,7 @@ from metaflow.cards import Markdown, VegaChart
 from ojd_daps_language_models.cards.components import (
     UNTRAINED,
     by_part,
+    capitalise,
     funnel_chart,
     interval,
     length_chart,
@@ -135,7 +136,7 @@ def _score_tables(metrics: dict) -> list:
         component
         for group, measures in metrics["scores"].items()
         for component in (
-            Markdown(f"### {_group(group).capitalize()}"),
+            Markdown(f"### {capitalise(_group(group))}"),
             score_table({MEASURES[name]: row for name, row in measures.items()}),
         )
     ]

@@ -27,7 +27,7 @@ from jinja2 import (
 )
 from jinja2.environment import TemplateModule
 
-from ojd_daps_language_models.cards.components import UNTRAINED
+from ojd_daps_language_models.cards.components import UNTRAINED, capitalise
 from ojd_daps_language_models.publishing.figures import (
     draw_epochs,
     draw_losses,
@@ -54,7 +54,6 @@ from ojd_daps_language_models.publishing.scores import (
     score_table,
 )
 from ojd_daps_language_models.publishing.tables import (
-    capitalise,
     facts,
     show,
     show_share,

@@ -27,11 +27,6 @@ def show_share(value: float) -> str:
     return f"{value:.1%}"
 
 
-def capitalise(text: str) -> str:
-    """A heading, with names in it as they are."""
-    return text[:1].upper() + text[1:]
-
-
 def escape(text: str) -> str:
     """A text that leaves the table it stands in as it is."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
