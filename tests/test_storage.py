@@ -333,7 +333,7 @@ def test_a_data_set_is_read_at_the_commit_that_was_listed(hub):
         (
             "owner/none",
             FileNotFoundError,
-            "no such data set, or it is private.*HF_TOKEN",
+            "no such dataset, or it is private.*HF_TOKEN",
         ),
         ("owner/adverts@old", FileNotFoundError, "no such revision"),
         ("owner/adverts/b.csv", FileNotFoundError, "nothing is there"),

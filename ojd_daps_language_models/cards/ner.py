@@ -129,7 +129,7 @@ def _missed(metrics: dict) -> str:
 
 
 def _named(metrics: dict, layer: str, labels: str) -> str:
-    """Labels behind the name of their layer, where there are several of other names."""
+    """Labels after the name of their layer, where there are several of other names."""
     alone = len(metrics["layers"]) == 1 or labels == layer
     return labels if alone else f"{layer}: {labels}"
 

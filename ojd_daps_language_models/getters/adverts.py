@@ -29,7 +29,7 @@ def iter_adverts(
     chunk_rows: int = 10_000,
     task: str = "mlm",
 ) -> Iterator[Chunk]:
-    """Read adverts chunk by chunk, and set aside the rows that cannot be used.
+    """Read adverts chunk by chunk, and keep aside the rows that cannot be used.
 
     Args:
         path: see `records.iter_records`.

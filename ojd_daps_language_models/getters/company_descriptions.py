@@ -19,7 +19,7 @@ def iter_sentences(
     labels: Mapping[str, Sequence[str]],
     max_characters: int,
 ) -> Iterator[Chunk]:
-    """Read labelled sentences chunk by chunk; rows that cannot be used are set aside.
+    """Read labelled sentences chunk by chunk; rows that cannot be used are kept aside.
 
     Args:
         path: see `records.iter_records`.

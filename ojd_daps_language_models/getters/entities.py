@@ -1,4 +1,4 @@
-"""Texts with annotated spans, as annotation tools and data sets bring them."""
+"""Texts with annotated spans, as annotation tools and datasets bring them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -55,7 +55,7 @@ MARKS = {
 
 
 def iter_entities(path: str, data, chunk_rows: int = 10_000) -> Iterator[Chunk]:
-    """Read annotated texts chunk by chunk; rows that cannot be used are set aside.
+    """Read annotated texts chunk by chunk; rows that cannot be used are kept aside.
 
     Args:
         path: see `records.iter_records`.

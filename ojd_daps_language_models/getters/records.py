@@ -41,7 +41,7 @@ def iter_records(
     formats: Mapping[str, str] = FORMATS,
     objects: Sequence[str] = (),
 ) -> Iterator[Chunk]:
-    """Read records chunk by chunk, and set aside the rows that cannot be used.
+    """Read records chunk by chunk, and keep aside the rows that cannot be used.
 
     Args:
         path: file, folder, glob, `s3://…`, `hf://datasets/owner/name`, or `sample`; or

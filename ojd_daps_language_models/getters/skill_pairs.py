@@ -59,7 +59,7 @@ def check_pairs(path: str, columns: Mapping[str, str | None]) -> None:
 def read_pairs(
     path: str, columns: Mapping[str, str | None], max_characters: int
 ) -> SkillInput:
-    """Read pairs of skills; rows that cannot be used are set aside.
+    """Read pairs of skills; rows that cannot be used are kept aside.
 
     Args:
         path: see `records.iter_records`.

@@ -1,4 +1,4 @@
-"""Where the bytes are: local files, objects on S3, files of data sets on the hub.
+"""Where the bytes are: local files, objects on S3, files of datasets on the hub.
 
 S3 goes through boto3, and smart_open on top of it for streaming. The other candidate,
 `pyarrow.fs.S3FileSystem`, was tried beside it against moto's server:
@@ -40,7 +40,7 @@ FORMATS = {
 }
 # Text is about so many times as long as the file that it is packed in.
 PACKED = {".gz": 5, ".parquet": 4}
-# Descriptions of a data set that lie beside its data on the hub.
+# Descriptions of a dataset that lie beside its data on the hub.
 NOT_DATA = {"dataset_info.json", "dataset_infos.json"}
 EXPECTED = "a file, folder, glob, s3://bucket/… or hf://datasets/owner/name"
 
@@ -71,7 +71,7 @@ def file_suffix(name: str) -> str:
 def list_files(path: str, formats: Mapping[str, str] = FORMATS) -> list[File]:
     """The files that a path stands for, sorted.
 
-    Of a folder (or an S3 prefix) its own files are taken, of a data set on the hub all
+    Of a folder (or an S3 prefix) its own files are taken, of a dataset on the hub all
     of them; hidden files and unknown formats are left out, and named in a warning.
 
     Args:
@@ -79,7 +79,7 @@ def list_files(path: str, formats: Mapping[str, str] = FORMATS) -> list[File]:
         formats: suffixes of the files that can be read.
 
     Raises:
-        FileNotFoundError: there is no such file, bucket or data set, or none of a
+        FileNotFoundError: there is no such file, bucket or dataset, or none of a
             format that can be read.
         PermissionError: access was refused.
         ConnectionError: S3 or the hub cannot be reached.
@@ -155,7 +155,7 @@ def explained_faults(location: str):
     if location.startswith("s3://"):
         return _explained_s3_faults(location)
     if location.startswith("hf://"):
-        return explained_hub_faults(location, "data set")
+        return explained_hub_faults(location, "dataset")
     return nullcontext()
 
 
@@ -272,7 +272,7 @@ def _list_hub(url: str, formats: Mapping[str, str]) -> list[str]:
     from huggingface_hub import HfApi
 
     repository, revision, inside = _split_hub(url)
-    with explained_hub_faults(url, "data set"):
+    with explained_hub_faults(url, "dataset"):
         found = HfApi().dataset_info(repository, revision=revision)
     names = [sibling.rfilename for sibling in found.siblings]
     if _is_glob(inside):
@@ -330,7 +330,7 @@ def _sizes_on_hub(url: str) -> dict[str, int]:
     from huggingface_hub import HfApi
 
     repository, revision, inside = _split_hub(url)
-    with explained_hub_faults(url, "data set"):
+    with explained_hub_faults(url, "dataset"):
         found = HfApi().dataset_info(repository, revision=revision, files_metadata=True)
     sizes = {sibling.rfilename: sibling.size or 0 for sibling in found.siblings}
     return _of_these(sizes, inside, "**/*")

@@ -269,7 +269,7 @@ def _part_glued_prose(text: str) -> str:
 
 
 def _part_sentences(match: re.Match) -> str:
-    """Add what is missing behind a full stop, comma, bracket and the like."""
+    """Add what is missing after a full stop, comma, bracket and the like."""
     stop, text, start, end = match[0], match.string, match.start(), match.end()
     if _NOT_A_START.match(text, end):
         return stop

@@ -26,7 +26,7 @@ _MANY_WORDS = 100_000
 
 # --- Rules for where no trained pipeline is installed ---------------------------------
 
-# spaCy's tokenizer knows those behind which a sentence goes on (Dr., e.g.); behind
+# spaCy's tokenizer knows those after which a sentence goes on (Dr., e.g.); after
 # these, it goes on if no capital follows.
 _MAY_END = """
     approx cert dept est etc excl exp ext fig hr hrs incl max min misc no nos perm ref
@@ -35,7 +35,7 @@ _NEVER_END = "dr. e.g. i.e. mr. mrs. ms. prof. st. vs."
 _ABBREVIATIONS = frozenset(_MAY_END.split())
 _TITLES = frozenset(_NEVER_END.split())
 _OPENING = "([{\u201c\u2018«"
-# "Ltd. We", "5 p.m. The": what begins a sentence even behind an abbreviation.
+# "Ltd. We", "5 p.m. The": what begins a sentence even after an abbreviation.
 _STARTER = re.compile(
     r"\. +(All|An|Applicants|As|At|Candidates|Experience|For|Hours|How|If|In|It|Must"
     r"|Our|Please|Salary|The|There|They|This|To|We|What|When|With|Working|You|Your)\b"

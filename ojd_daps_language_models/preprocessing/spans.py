@@ -96,7 +96,7 @@ def align_spans(
         else:
             sound.append(span)
     for span in sorted(sound, key=lambda span: (span["start"], -span["end"])):
-        # A blank before or behind is a slip of the mouse, not of the mind.
+        # A blank before or after is a slip of the mouse, not of the mind.
         inside = text[span["start"] : span["end"]]
         start = span["start"] + len(inside) - len(inside.lstrip())
         end = span["end"] - len(inside) + len(inside.rstrip())

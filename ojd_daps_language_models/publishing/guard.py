@@ -454,7 +454,7 @@ def _split(
 ) -> list[Sentence]:
     """Sentences of the texts of passages.
 
-    What stands in a cell, in quotes or behind a colon counts by itself too.
+    What stands in a cell, in quotes or after a colon counts by itself too.
     """
     sentences = {}
     for number, (passage, text) in enumerate(zip(passages, texts, strict=True)):

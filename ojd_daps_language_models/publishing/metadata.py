@@ -15,7 +15,7 @@ from ojd_daps_language_models.publishing.public import (
 from ojd_daps_language_models.publishing.scores import Measure, name_score
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
-PRIVATE = "job-adverts"  # stands for a data set that is not on the hub
+PRIVATE = "job-adverts"  # stands for a dataset that is not on the hub
 
 
 def describe_model(

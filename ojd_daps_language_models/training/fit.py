@@ -381,9 +381,9 @@ def run_training(
     Args:
         trainer_class: of the model; gets what all have in common, and the settings.
         checkpoints: where the training is kept while it goes on; None: nowhere.
-        data: all that its data sets are made of.
+        data: all that its datasets are made of.
         best_by: see `training_arguments`.
-        settings: of this class, and its data sets, which give batches as a whole.
+        settings: of this class, and its datasets, which give batches as a whole.
     """
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_class(
