@@ -114,7 +114,7 @@ def _how_to_read(metrics: dict) -> str:
 
 def whose(metrics: dict) -> str:
     """What intervals are over: earlier runs do not say."""
-    return metrics.get("grouped_by", "adverts")
+    return metrics.get("resampled", "adverts")
 
 
 def _missed(metrics: dict) -> str:

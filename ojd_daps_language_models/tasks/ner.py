@@ -165,7 +165,7 @@ def evaluate(
         crf) -> value, low, high; see `training.span_metrics`. `layers`: layer -> what
         its errors were (system -> counts), its labels, spans, and where the head came
         from; of its gold spans, those that are `unaligned` have no words of their own,
-        so all systems miss them. `grouped_by`: what intervals are over.
+        so all systems miss them. `resampled`: what intervals are over.
         `lost_to_truncation`: part -> spans, and those lost if texts were cut
         where the model ends. `seeds` and `spread`: see `training.metrics`.
 
@@ -177,7 +177,7 @@ def evaluate(
     from ojd_daps_language_models.training.metrics import spread
 
     test = texts[texts["part"] == "test"]
-    grouped_by, grouping = _group(test)
+    resampled, grouping = _group(test)
     scores, layers, said, examples = {}, {}, [], []
     by_seed = [{"seed": int(seed), "scores": {}} for seed in seeds]
     for place, layer in enumerate(labels):
@@ -212,7 +212,7 @@ def evaluate(
         {
             "texts": len(test),
             "postings": int(adverts_of(test).nunique()),
-            "grouped_by": grouped_by,
+            "resampled": resampled,
             "head": layers[layer]["head"],
             "scores": scores,
             "layers": layers,
