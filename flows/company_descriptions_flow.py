@@ -170,6 +170,7 @@ class CompanyDescriptionsFlow(FlowSpec):
     def train(self):
         """Train for each seed, and choose epoch and threshold by validation."""
         check_gpu(self.config.compute.gpu)
+        self.code = describe_code(self.code)
         folder = get_checkpoint(self.origin, self.revision)
         models, self.thresholds, self.training_log = train_in_processes(
             company_descriptions.train,

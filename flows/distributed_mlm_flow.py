@@ -66,6 +66,7 @@ class DistributedMLMFlow(MLMFlow):
     def collect(self, inputs):
         """Go on with what the first machine has."""
         self.model, self.training_log = inputs[0].model, inputs[0].training_log
+        self.code = inputs[0].code
         self.costs = join_parallel_costs(inputs, "train")
         self.merge_artifacts(inputs)
         self.next(self.evaluate)

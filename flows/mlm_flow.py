@@ -172,6 +172,7 @@ class MLMFlow(FlowSpec):
     def fit(self, cluster=None):
         """Train on this machine, by itself or with the others of a cluster."""
         check_gpu(self.config.compute.gpu)
+        self.code = describe_code(self.code)
         folder = get_checkpoint(self.origin, self.revision)
         with open_tokens(self.tokens, token_store(self)) as tokens:
             self.model, self.training_log = train_in_processes(

@@ -175,6 +175,7 @@ class NERFlow(FlowSpec):
     def train(self):
         """Train for each label set and seed, and choose the epoch by validation."""
         check_gpu(self.config.compute.gpu)
+        self.code = describe_code(self.code)
         folder = get_checkpoint(self.origin, self.revision)
         models, self.training_log = train_in_processes(
             ner.train,

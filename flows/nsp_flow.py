@@ -179,6 +179,7 @@ class NSPFlow(FlowSpec):
     def train(self):
         """Train for each seed, and keep the epoch that is best on validation."""
         check_gpu(self.config.compute.gpu)
+        self.code = describe_code(self.code)
         folder = get_checkpoint(self.origin, self.revision)
         with open_tokens(self.tokens, token_store(self)) as tokens:
             models, self.training_log = train_in_processes(

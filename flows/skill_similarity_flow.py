@@ -184,6 +184,7 @@ class SkillSimilarityFlow(FlowSpec):
     def train(self):
         """Train for each seed, and choose the epoch by validation."""
         check_gpu(self.config.compute.gpu)
+        self.code = describe_code(self.code)
         folder = get_checkpoint(self.origin, self.revision)
         models, self.training_log = train_in_processes(
             skill_similarity.train,

@@ -155,7 +155,31 @@ def measured(step_name, flow, inputs=None, attributes=None):
         "peak_memory_mb": round(peak),
         **energy,
     }
+    if asked.get("energy"):
+        cost = count_earlier_attempts(cost, getattr(flow, "training_log", ()))
     flow.costs = {**getattr(flow, "costs", {}), step_name: cost}
+
+
+def count_earlier_attempts(cost: dict[str, Any], log) -> dict[str, Any]:
+    """The `costs` of a training that went on from where an earlier attempt was cut off:
+    its log knows the seconds of all attempts, but nobody their energy.
+
+    Args:
+        cost: of the last attempt.
+        log: a table with seconds, if there are any rows, and seed, if there were any.
+    """
+    if not len(log):
+        return cost
+    by_seed = log.groupby("seed") if "seed" in log else log.groupby(lambda row: 0)
+    seconds = by_seed["seconds"].max().sum()
+    if seconds <= cost["seconds"]:
+        return cost
+    unknown = "not known: an earlier attempt was cut off"
+    return cost | {
+        "seconds": round(float(seconds), 1),
+        "energy_kwh": None,
+        "energy_by": unknown,
+    }
 
 
 def join_costs(inputs, step: str) -> dict[str, dict]:
@@ -228,10 +252,16 @@ def check_parameters(epochs: int, seed: int, seeds: int = 1, nodes: int = 1) -> 
         raise ValueError(f"--nodes: expected 1 or more, found {nodes}")
 
 
-def describe_code() -> dict[str, str]:
-    """Revision of the code, and versions of the libraries that decide on a result."""
+def describe_code(begun: dict[str, str] | None = None) -> dict[str, str]:
+    """Revision of the code, and versions of the libraries that decide on a result.
+
+    Args:
+        begun: what the run began with. Its revision stays where a remote machine has no
+            checkout to ask, unless the run was resumed, maybe with other code.
+    """
+    keeps = begun and not _checkout() and not current.origin_run_id
     return {
-        "revision": _revision(),
+        "revision": begun["revision"] if keeps else _revision(),
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
     }
@@ -368,8 +398,13 @@ def list_scores(scores: dict, group: str = "") -> list[str]:
 
 
 def _revision() -> str:
-    """Commit of the checkout, with `-dirty` after it where files were changed; on a
-    remote machine the hash of the code package."""
+    """Commit of the checkout, or on a remote machine the hash of the code package."""
+    package = os.environ.get("METAFLOW_CODE_SHA", "unknown: not a git checkout")
+    return _checkout() or package
+
+
+def _checkout() -> str | None:
+    """Commit that is checked out, with `-dirty` after it where files were changed."""
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
@@ -379,4 +414,4 @@ def _revision() -> str:
             check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("METAFLOW_CODE_SHA", "unknown: not a git checkout")
+        return None

@@ -11,11 +11,14 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from flows import errors_of
-from ojd_daps_language_models import PROJECT_DIR, energy
+from ojd_daps_language_models import PROJECT_DIR, energy, flow_utils
+from ojd_daps_language_models.flow_utils import count_earlier_attempts, describe_code
 
 FLOW = """
 from metaflow import FlowSpec, step
@@ -210,3 +213,32 @@ def test_the_costs_of_a_step_have_its_energy(tmp_path):
     assert train["energy_kwh"] > 0
     assert set(train) >= {"seconds", "hardware", "energy_by"}
     assert "codecarbon" not in said
+
+
+def test_a_training_that_went_on_has_the_seconds_of_all_its_attempts():
+    cost = {"seconds": 30.0, "energy_kwh": 0.1, "energy_by": "measured"}
+    log = pd.DataFrame({"seed": [1, 1, 2], "seconds": [5.0, 20.0, 25.0]})
+    assert count_earlier_attempts(cost, log[:2]) == cost
+    assert count_earlier_attempts(cost, log[:0]) == cost
+    found = count_earlier_attempts(cost, log)
+    assert found["seconds"] == 45 and found["energy_kwh"] is None
+    assert count_earlier_attempts(cost, log[["seconds"]]) == cost
+
+
+@pytest.mark.parametrize(
+    ("checkout", "resumed", "revision"),
+    [
+        ("abc", None, "abc"),
+        (None, None, "begun"),  # on a machine that has the code package alone
+        (None, "12", "package"),  # whose code may be another one's
+    ],
+)
+def test_a_run_says_which_code_its_training_ran(
+    monkeypatch, checkout, resumed, revision
+):
+    monkeypatch.setattr(flow_utils, "_checkout", lambda: checkout)
+    monkeypatch.setattr(flow_utils, "current", SimpleNamespace(origin_run_id=resumed))
+    monkeypatch.setenv("METAFLOW_CODE_SHA", "package")
+    found = describe_code({"revision": "begun", "python": "2.7", "torch": "0"})
+    assert found["revision"] == revision
+    assert found["python"] != "2.7" and found["torch"] != "0"
