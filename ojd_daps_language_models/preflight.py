@@ -42,6 +42,9 @@ MEMORY_PER_PUBLISHED_WEIGHT = 3
 # The checkpoint, the last epoch and the best, a training checkpoint with the state of
 # the optimiser, the model as an artifact; data in the hub's cache and as artifacts.
 DISK_PER_WEIGHT, DISK_PER_DATA = 10, 3
+# Each further process unpacks the training checkpoint that it goes on from, and keeps
+# the weights of two epochs.
+DISK_PER_PROCESS = 6
 PATIENCE = {
     "connect_timeout": 5,
     "read_timeout": 20,
@@ -86,7 +89,10 @@ def check_machine(
         needs += MEMORY_PER_PUBLISHED_WEIGHT * weight_bytes
         problems += [
             check_memory(f"--with {engine}:memory", memory, needs),
-            check_disk(DISK_PER_WEIGHT * weight_bytes + DISK_PER_DATA * data_bytes),
+            check_disk(
+                (DISK_PER_WEIGHT + others * DISK_PER_PROCESS) * weight_bytes
+                + DISK_PER_DATA * data_bytes
+            ),
         ]
     else:
         problems += [check_sight(encoder["checkpoint"]), check_datastore()]
