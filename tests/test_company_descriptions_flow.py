@@ -11,10 +11,17 @@ from flows import artifacts as artifacts_of
 from flows import errors_of, report_of, sentences_in
 from flows import run_flow as run_any
 from ojd_daps_language_models.archive import unpack_folder
+from ojd_daps_language_models.configs import CompanyDescriptionsConfig
 from ojd_daps_language_models.preprocessing.company_descriptions import (
     LABELS,
     NEGATIVE,
     POSITIVE,
+)
+from ojd_daps_language_models.tasks import company_descriptions
+from ojd_daps_language_models.training.baselines import fit_tfidf
+from ojd_daps_language_models.training.metrics import (
+    best_threshold,
+    f1,
 )
 
 run_flow = partial(run_any, "company_descriptions_flow")
@@ -123,6 +130,34 @@ def test_the_reliability_curve_counts_every_sentence_once(trained):
     assert observed == pytest.approx((said["label"] == POSITIVE).sum())
     for row in bins:
         assert row["from"] <= row["predicted"] <= row["to"]
+
+
+def test_training_goes_on_where_there_is_no_test_part(two_seeds, tiny_bert):
+    """Epoch and threshold are chosen by validation alone."""
+    sentences = two_seeds[1]["sentences"]
+    parts = ("train", "validation")
+    _, thresholds, log = company_descriptions.train(
+        {part: two_seeds[1]["tokens"][part] for part in parts},
+        sentences[sentences["part"].isin(parts)],
+        *(tiny_bert, CompanyDescriptionsConfig(), 1, [0]),
+    )
+    assert thresholds != [0.5]
+    assert log["validation_average_precision"].notna().any()
+
+
+def test_validation_chooses_the_threshold_of_the_floor(two_seeds):
+    parts = {
+        part: (rows["text"].tolist(), rows["label"].eq(POSITIVE).to_numpy())
+        for part, rows in two_seeds[1]["sentences"].groupby("part")
+    }
+    likely = fit_tfidf(parts["train"], parts["validation"])
+    chosen, best_on_test = (
+        best_threshold(parts[part][1], likely(parts[part][0]), f1)
+        for part in ("validation", "test")
+    )
+    threshold = two_seeds[1]["metrics"]["threshold"]["tfidf"]
+    assert threshold == pytest.approx(chosen)
+    assert threshold != pytest.approx(best_on_test)
 
 
 def test_a_pipeline_gives_the_label_that_was_scored(trained, tmp_path):

@@ -7,14 +7,22 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SAMPLE
+from conftest import SAMPLE, sample_texts
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from flows import artifacts as artifacts_of
 from flows import errors_of, report_of, run_id_of, sentences_in
 from flows import run_flow as run_any
 from ojd_daps_language_models.archive import unpack_folder
+from ojd_daps_language_models.configs import NSPConfig
 from ojd_daps_language_models.preprocessing.duplicates import exact_fingerprints
+from ojd_daps_language_models.preprocessing.pairs import make_pairs
+from ojd_daps_language_models.tasks import nsp
+from ojd_daps_language_models.training.baselines import word_overlap
+from ojd_daps_language_models.training.metrics import (
+    accuracy,
+    best_threshold,
+)
 
 run_flow = partial(run_any, "nsp_flow")
 artifacts = partial(artifacts_of, "nsp_flow")
@@ -95,6 +103,51 @@ def test_order_is_that_of_the_adverts(trained):
         place = 0
         for sentence in found["sentences"][number]:
             place = text.index(sentence, place) + len(sentence)
+
+
+@pytest.fixture(scope="module")
+def few(tiny_bert):
+    """Sentences, pairs and tokens of a few adverts, without a flow."""
+    adverts = pd.DataFrame({"text": sample_texts()[:45], "employer": None})
+    adverts["part"] = ["train"] * 15 + ["validation"] * 15 + ["test"] * 15
+    kinds = {"another_advert": 0.5, "same_employer": 0, "same_advert": 0.5}
+    config = NSPConfig(pairs={"shares": kinds, "max_per_advert": 8})
+    sentences, pairs, _ = make_pairs(adverts, config.pairs)
+    tokens, *_ = nsp.tokenize(sentences, pairs, tiny_bert, config)
+    return sentences, pairs, tokens, config
+
+
+@pytest.fixture(scope="module")
+def scored(few, tiny_bert):
+    """The metrics of an encoder that was not trained."""
+    sentences, pairs, tokens, config = few
+    models, _ = nsp.train(tokens, pairs, tiny_bert, config, 0, [0])
+    return nsp.evaluate(tokens, sentences, pairs, tiny_bert, models, config, [0])
+
+
+def overlap_of(sentences, rows):
+    """Whether pairs follow each other, and their overlap of words."""
+    texts = np.array(list(chain.from_iterable(sentences)), object)
+    both = zip(texts[rows["first"]], texts[rows["second"]], strict=True)
+    return (rows["label"] == 0).to_numpy(), word_overlap(both)
+
+
+def test_training_goes_on_where_there_is_no_test_part(few, tiny_bert):
+    """The epoch is chosen by validation alone."""
+    _, pairs, tokens, config = few
+    pairs = pairs[pairs["part"] != "test"]
+    _, log = nsp.train(tokens, pairs, tiny_bert, config, 1, [0])
+    assert log["validation_loss"].notna().any()
+
+
+def test_validation_chooses_the_threshold_of_the_floor(few, scored):
+    sentences, pairs, *_ = few
+    chosen, best_on_test = (
+        best_threshold(*overlap_of(sentences, pairs[pairs["part"] == part]), accuracy)
+        for part in ("validation", "test")
+    )
+    assert scored["overlap_threshold"] == pytest.approx(chosen)
+    assert scored["overlap_threshold"] != pytest.approx(best_on_test)
 
 
 def test_the_scores_are_those_of_the_published_model(trained, tmp_path):

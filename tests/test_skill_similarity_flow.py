@@ -12,6 +12,8 @@ from flows import artifacts as artifacts_of
 from flows import errors_of, report_of, run_id_of
 from flows import run_flow as run_any
 from ojd_daps_language_models.archive import unpack_folder
+from ojd_daps_language_models.configs import SkillSimilarityConfig
+from ojd_daps_language_models.tasks import skill_similarity
 
 run_flow = partial(run_any, "skill_similarity_flow")
 artifacts = partial(artifacts_of, "skill_similarity_flow")
@@ -41,7 +43,7 @@ def trained(home):
 def two_seeds(home, tiny_bert):
     """Two seeds of a tiny BERT, on pairs with scores, in official parts."""
     rng = np.random.default_rng(0)
-    for part, count in (("data", 120), ("validation-data", 30), ("test-data", 30)):
+    for part, count in (("data", 120), ("validation-data", 30), ("test-data", 24)):
         rows = [
             {
                 "skill": f"{part} skill {number}",
@@ -141,10 +143,30 @@ def test_what_the_report_shows(trained):
     assert "ESCO" not in report
 
 
-def test_scores_of_pairs_are_correlated_with_similarities(two_seeds):
+@pytest.mark.parametrize(
+    ("run", "measure"), [("two_seeds", "spearman"), ("trained", "mrr")]
+)
+def test_training_goes_on_where_there_is_no_test_part(request, tiny_bert, run, measure):
+    """The epoch is chosen by validation alone."""
+    found, config = request.getfixturevalue(run)[1], SkillSimilarityConfig()
+    queries, pairs = (
+        found[name][found[name]["part"] != "test"] for name in ("queries", "pairs")
+    )
+    tokens = skill_similarity.tokenize(
+        *(found["skills"], queries, pairs, found["owners"], tiny_bert, config)
+    )
+    _, log = skill_similarity.train(
+        *(tokens, queries, found["related"], tiny_bert, config, 1, [0])
+    )
+    assert log[f"validation_{measure}"].notna().sum() == 1
+
+
+def test_scores_of_pairs_are_correlated_with_similarities(home, two_seeds):
     metrics, said = two_seeds[1]["metrics"], two_seeds[1]["predictions"]
     pairs = said[said["task"] == "scored_pairs"]
-    assert len(pairs) == metrics["scored_pairs"] == 30
+    assert len(pairs) == metrics["scored_pairs"]
+    asked = pd.read_csv(home / "test-data.csv")
+    assert sorted(pairs["score"]) == sorted(asked["score"])
     for system in ("tfidf", "before", "after"):
         score = metrics["scores"]["scored_pairs"]["spearman"][system]
         expected = spearmanr(pairs["score"], pairs[system]).statistic
