@@ -21,7 +21,10 @@ from ojd_daps_language_models.tasks import company_descriptions
 from ojd_daps_language_models.training.baselines import fit_tfidf
 from ojd_daps_language_models.training.metrics import (
     best_threshold,
+    bootstrap,
     f1,
+    mean,
+    of_sums,
 )
 
 run_flow = partial(run_any, "company_descriptions_flow")
@@ -111,6 +114,18 @@ def test_the_floor_decides_and_is_scored_where_the_model_is(trained):
     said = trained[1]["predictions"]
     assert (said["tfidf says so"] == (said["tfidf"] > 0.5)).all()
     assert trained[1]["metrics"]["threshold"]["tfidf"] != 0.5
+
+
+def test_intervals_come_from_a_resampling_of_employers(two_seeds):
+    metrics, said = two_seeds[1]["metrics"], two_seeds[1]["predictions"]
+    employers, employer = np.unique(said["employer"], return_inverse=True)
+    assert 2 * len(employers) < len(said)
+    for system in ("tfidf", "after"):
+        right = (said["label"] == POSITIVE) == said[f"{system} says so"]
+        sums = np.column_stack([np.bincount(employer), np.bincount(employer, right)])
+        expected = bootstrap(of_sums(sums, mean), len(employers), 1000, 0)
+        found = metrics["scores"]["both"]["accuracy"][system]
+        assert found == pytest.approx(expected)
 
 
 def test_precision_at_the_prevalence_of_the_data_is_about_the_precision(trained):

@@ -4,6 +4,7 @@ import json
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
@@ -14,6 +15,7 @@ from ojd_daps_language_models.archive import unpack_folder
 from ojd_daps_language_models.configs import NERConfig
 from ojd_daps_language_models.preprocessing.entities import spans_of
 from ojd_daps_language_models.tasks import ner
+from ojd_daps_language_models.training.metrics import bootstrap, mean, of_sums
 
 run_flow = partial(run_any, "ner_flow")
 artifacts = partial(artifacts_of, "ner_flow")
@@ -134,6 +136,33 @@ def test_strict_scores_follow_from_the_predictions(trained):
         assert scores["f1"][system]["value"] == pytest.approx(
             2 * right / (len(gold) + len(found))
         )
+
+
+def test_intervals_come_from_a_resampling_of_adverts(trained, shallow_encoder):
+    """Where two texts are of one advert, they are drawn together."""
+    found, texts = trained[1], trained[1]["texts"]
+    adverts = texts.groupby("part").cumcount() // 2
+    texts = texts.assign(advert=adverts.astype(str))
+    metrics, said, _ = ner.evaluate(
+        *(found["tokens"], texts, found["labels"], shallow_encoder),
+        *([found["model"]], NERConfig(), [42]),
+    )
+    test = texts[texts["part"] == "test"]
+    advert_of = pd.Series(pd.factorize(test["advert"])[0], test["id"])
+    count = advert_of.nunique()
+    assert 1.5 * count < len(test)
+    gold = said[said["system"] == "gold"]
+    for system in ("gazetteer", "crf"):
+        spans = said[said["system"] == system]
+        right = spans.merge(gold, on=["id", "label", "start", "end"])
+        of_gold, of_system, of_both = (
+            np.bincount(rows["id"].map(advert_of), minlength=count)
+            for rows in (gold, spans, right)
+        )
+        sums = np.column_stack([of_gold + of_system, 2 * of_both])
+        expected = bootstrap(of_sums(sums, mean), count, 1000, 0)
+        score = metrics["scores"]["entities"]["micro"]["f1"][system]
+        assert score == pytest.approx(expected)
 
 
 def test_the_published_model_finds_what_was_scored(trained, tmp_path):

@@ -22,6 +22,9 @@ from ojd_daps_language_models.training.baselines import word_overlap
 from ojd_daps_language_models.training.metrics import (
     accuracy,
     best_threshold,
+    bootstrap,
+    mean,
+    of_sums,
 )
 
 run_flow = partial(run_any, "nsp_flow")
@@ -148,6 +151,18 @@ def test_validation_chooses_the_threshold_of_the_floor(few, scored):
     )
     assert scored["overlap_threshold"] == pytest.approx(chosen)
     assert scored["overlap_threshold"] != pytest.approx(best_on_test)
+
+
+def test_intervals_come_from_a_resampling_of_adverts(few, scored):
+    sentences, pairs, *_ = few
+    rows = pairs[pairs["part"] == "test"]
+    adverts, advert = np.unique(rows["advert"], return_inverse=True)
+    is_next, overlap = overlap_of(sentences, rows)
+    right = is_next == (overlap >= scored["overlap_threshold"])
+    sums = np.column_stack([np.bincount(advert), np.bincount(advert, right)])
+    expected = bootstrap(of_sums(sums, mean), len(adverts), 1000, 0)
+    assert 2 * len(adverts) < len(rows)
+    assert scored["scores"]["all"]["accuracy"]["overlap"] == pytest.approx(expected)
 
 
 def test_the_scores_are_those_of_the_published_model(trained, tmp_path):

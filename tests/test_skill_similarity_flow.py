@@ -14,6 +14,7 @@ from flows import run_flow as run_any
 from ojd_daps_language_models.archive import unpack_folder
 from ojd_daps_language_models.configs import SkillSimilarityConfig
 from ojd_daps_language_models.tasks import skill_similarity
+from ojd_daps_language_models.training.metrics import bootstrap, mean, of_sums
 
 run_flow = partial(run_any, "skill_similarity_flow")
 artifacts = partial(artifacts_of, "skill_similarity_flow")
@@ -113,6 +114,19 @@ def test_every_number_follows_from_the_places_of_right_answers(trained, system):
         }
         for measure, systems in metrics["scores"][group].items():
             assert systems[system]["value"] == pytest.approx(by_hand[measure])
+
+
+def test_intervals_come_from_a_resampling_of_skills_that_share_labels(trained):
+    metrics, said = trained[1]["metrics"], trained[1]["predictions"]
+    asked = said[said["task"] == "alternative_labels"].groupby("text")
+    clusters, cluster = np.unique(asked["cluster"].first(), return_inverse=True)
+    assert 2 * len(clusters) < len(cluster)
+    for system in ("tfidf", "after"):
+        reciprocal = 1 / asked[system].min().to_numpy()
+        sums = np.column_stack([np.bincount(cluster), np.bincount(cluster, reciprocal)])
+        expected = bootstrap(of_sums(sums, mean), len(clusters), 1000, 0)
+        found = metrics["scores"]["alternative_labels"]["mrr"][system]
+        assert found == pytest.approx(expected)
 
 
 def test_sentence_transformers_loads_the_model_that_was_scored(trained, tmp_path):
