@@ -7,10 +7,12 @@ import torch
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import (
+    CoSENTLoss,
     MultipleNegativesRankingLoss,
 )
 
 from ojd_daps_language_models.archive import pack_folder, unpack_folder
+from ojd_daps_language_models.configs import SkillTraining
 from ojd_daps_language_models.getters.checkpoints import get_checkpoint
 from ojd_daps_language_models.preprocessing.packing import encode_inputs, load_tokenizer
 from ojd_daps_language_models.training.baselines import embed_tfidf
@@ -19,11 +21,13 @@ from ojd_daps_language_models.training.bi_encoder import (
     OWN_MODULES,
     RankingLoss,
     embed,
+    fit_bi_encoder,
     load_bi_encoder,
     load_packed,
     pack_bi_encoder,
 )
 from ojd_daps_language_models.training.classification import Sequences
+from ojd_daps_language_models.training.fit import TrainingLog
 from ojd_daps_language_models.training.ranking import (
     rank_answers,
     score_queries,
@@ -155,6 +159,56 @@ def test_missing_weights_are_refused(tiny_bert, tmp_path):
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="weights of the encoder are missing"):
         load_bi_encoder(folder)
+
+
+# Training
+
+
+def train_a_step(folder, scores=None, **settings):
+    """A model after one step on two pairs, the embeddings before it, and its loss."""
+    texts = sequences(folder, TEXTS)
+    owners = pd.DataFrame({"text": range(4), "skill": [0, 1, 0, 1]})
+    known = KnownTruths(owners, owners[:0].assign(other=0), 4, 2)
+    pairs = pd.DataFrame({"text": [0, 1], "other": [2, 3], "score": scores or np.nan})
+    model, _ = load_bi_encoder(folder)
+    vectors = torch.from_numpy(embed(model, texts, np.arange(4), 4, "fp32"))
+    config = SkillTraining(batch_size=2, dropout=0, precision="fp32", **settings)
+    log = TrainingLog()
+    fit_bi_encoder(
+        model,
+        TextPairs(texts, pairs, None if scores else known),
+        scores is not None,
+        config,
+        *(1, 0, log, ("mrr", lambda model: 0.0)),
+    )
+    return model, vectors, log.rows[0]["loss"]
+
+
+@pytest.mark.parametrize("scores", [None, [0.9, 0.1]])
+@pytest.mark.parametrize("temperature", [0.05, 0.5])
+def test_cosines_are_divided_by_the_temperature_asked_for(
+    tiny_bert, scores, temperature
+):
+    _, vectors, loss = train_a_step(tiny_bert, scores, temperature=temperature)
+    one, other = vectors[:2], vectors[2:]
+    if scores:
+        peer = CoSENTLoss(None, scale=1 / temperature)
+        expected = peer.compute_loss_from_embeddings([one, other], torch.tensor(scores))
+    else:
+        expected = RankingLoss(temperature)(one, other, torch.eye(2, dtype=torch.bool))
+    assert loss == pytest.approx(expected.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_word_embeddings_stay_where_that_is_asked_for(tiny_bert, freeze):
+    before = load_bi_encoder(tiny_bert)[0]
+    after, *_ = train_a_step(
+        tiny_bert, learning_rate=0.1, warmup=0, freeze_word_embeddings=freeze
+    )
+    one, other = (
+        model[0].auto_model.get_input_embeddings().weight for model in (before, after)
+    )
+    assert torch.equal(one, other) == freeze
 
 
 # Ranks

@@ -249,6 +249,27 @@ def test_a_class_weighs_as_much_in_a_batch_of_its_own(tiny_bert, tmp_path):
     assert weighted.item() == pytest.approx(5 * plain.item())
 
 
+class WatchingLog(TrainingLog):
+    """Keeps the learning rate after each step, and the weight decays."""
+
+    def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+        super().on_step_end(args, state, control, **kwargs)
+        groups = optimizer.param_groups
+        self.decays = {group["weight_decay"] for group in groups}
+        self.rates = [*getattr(self, "rates", []), groups[0]["lr"]]
+
+
+def test_warmup_and_weight_decay_are_those_of_the_configuration(tiny_bert):
+    data = sequences(tiny_bert, ["One sentence", "Another one"] * 20, [0, 1] * 20)
+    model, _ = load_classifier(tiny_bert, LABELS, 0)
+    config = FineTuning(batch_size=4, warmup=0.4, weight_decay=0.3, precision="fp32")
+    log = WatchingLog()
+    fit_classifier(model, data, data, config, 1, 0, log)
+    assert np.argmax(log.rates) + 1 == 4 and len(log.rates) == 10
+    assert max(log.rates) == pytest.approx(config.learning_rate)
+    assert log.decays == {0.0, 0.3}  # none of biases and norms
+
+
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
 def test_a_training_that_diverges_ends_and_says_so(loss):
     state = SimpleNamespace(global_step=12, epoch=1.0)

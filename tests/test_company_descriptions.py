@@ -167,6 +167,14 @@ def test_no_employer_and_no_sentence_is_on_two_sides(tmp_path):
     assert set(sentences["part"]) == {"train", "validation", "test"}
 
 
+def test_the_seed_of_the_division_is_that_of_the_configuration(tmp_path):
+    divisions = [
+        tuple(prepare(tmp_path, rows(), f"split: {{seed: {seed}}}").sentences["part"])
+        for seed in (0, 1, 1)
+    ]
+    assert divisions[0] != divisions[1] == divisions[2]
+
+
 @pytest.mark.parametrize("balance", ["weights", "undersample", "none"])
 def test_only_the_training_part_is_balanced(balance, tmp_path):
     data = rows(480, 24)

@@ -118,7 +118,7 @@ def test_the_floor_decides_and_is_scored_where_the_model_is(trained):
 
 def test_intervals_come_from_a_resampling_of_employers(two_seeds):
     metrics, said = two_seeds[1]["metrics"], two_seeds[1]["predictions"]
-    employers, employer = np.unique(said["employer"], return_inverse=True)
+    employers, employer = np.unique(as_keys(said["employer"]), return_inverse=True)
     assert 2 * len(employers) < len(said)
     for system in ("tfidf", "after"):
         right = (said["label"] == POSITIVE) == said[f"{system} says so"]

@@ -183,6 +183,15 @@ def test_short_sentences_are_in_no_pair_and_are_not_skipped():
     assert not positive["one"].str.startswith("Line 0").any()
 
 
+def test_another_seed_draws_other_sentences():
+    one, other = (
+        make_pairs(adverts(), settings_of(max_per_advert=3, seed=seed)).pairs
+        for seed in (0, 1)
+    )
+    for end in ("first", "second"):
+        assert one[end].tolist() != other[end].tolist()
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(9, 40), st.integers(3, 6))
 def test_the_same_seed_gives_the_same_pairs(seed, count, lines):

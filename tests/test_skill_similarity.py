@@ -275,6 +275,18 @@ def test_added_rows_leave_every_skill_in_its_part(tmp_path):
     assert len(moved) <= 2
 
 
+def test_seeds_of_division_and_drawing_are_those_of_the_configuration(tmp_path):
+    settings = [
+        {"split": {"seed": split}, "positives": {"sentences": 1, "seed": drawn}}
+        for split, drawn in ((0, 0), (1, 0), (0, 1), (0, 1))
+    ]
+    one, divided, drawn, again = (prepare(tmp_path, many(), row) for row in settings)
+    assert not one.skills["part"].equals(divided.skills["part"])
+    assert one.skills["part"].equals(drawn.skills["part"])
+    assert not one.pairs["text"].equals(drawn.pairs["text"])
+    assert drawn.pairs["text"].equals(again.pairs["text"])
+
+
 # Sentences of adverts
 
 
