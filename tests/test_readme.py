@@ -1,5 +1,7 @@
 """What the README tells people to type works as it stands there."""
 
+import ast
+import importlib
 import os
 import re
 import shlex
@@ -72,6 +74,20 @@ def test_the_snippet_uses_the_trained_model(typed):
     done = typed("-c", SNIPPETS[0])
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 5
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_every_snippet_imports_what_exists(snippet):
+    compile(snippet, "README.md", "exec")
+    imports = [
+        (node.module, alias.name)
+        for node in ast.parse(snippet).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    assert imports
+    for module, name in imports:
+        assert hasattr(importlib.import_module(module), name), (module, name)
 
 
 def test_there_are_five_lines_for_each_model():
