@@ -1,6 +1,6 @@
 """Run the benchmarks of speed, each as short as it may be, into one table.
 
-    python benchmarks/run_all.py [--gpu] [--only mlm_training] [--write FILE]
+    python benchmarks/run_all.py [--gpu] [[--only mlm_training] --write FILE]
 
 Each has a process of its own, one after the other. What they are and why their peers
 are fair stands in benchmarks/README.md.
@@ -102,11 +102,13 @@ def run(name: str, options: list[str]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gpu", action="store_true", help="those of a GPU instead")
-    parser.add_argument("--only", nargs="+", help="names")
+    parser.add_argument("--only", nargs="+", help="names; needs --write")
     parser.add_argument("--write", type=Path, help="instead of RESULTS.md beside this")
     arguments = parser.parse_args()
     chosen = SETS["gpu" if arguments.gpu else "cpu"]
     path = HERE / ("RESULTS_GPU.md" if arguments.gpu else "RESULTS.md")
+    if arguments.only and not arguments.write:
+        parser.error(f"--only needs --write FILE: {path.name} holds the rows of all")
     path = arguments.write or path
     if unknown := set(arguments.only or ()) - set(chosen):
         parser.error(
