@@ -91,13 +91,13 @@ def compare_starts(home: Path, arguments) -> None:
                 ]
             )
             gains = values[0] - values[1]
-            error = gains.std(ddof=1) / len(gains) ** 0.5
-            print(
-                f"  {group}, {measure}: {values[1].mean():.3f} to "
-                f"{values[0].mean():.3f}; {gains.mean():+.3f}, standard error "
-                f"{error:.3f}, by seed " + " ".join(f"{gain:+.3f}" for gain in gains),
-                flush=True,
-            )
+            said = f"{values[1].mean():.3f} to {values[0].mean():.3f}"
+            said += f"; {gains.mean():+.3f}"
+            if len(gains) > 1:
+                error = gains.std(ddof=1) / len(gains) ** 0.5
+                said += f", standard error {error:.3f}, by seed "
+                said += " ".join(f"{gain:+.3f}" for gain in gains)
+            print(f"  {group}, {measure}: {said}", flush=True)
 
 
 def cross_validate(home: Path, arguments) -> None:

@@ -46,7 +46,8 @@ def main() -> None:
             start = time.perf_counter()
             found.append(bootstrap(statistic, count, samples, seed))
             seconds.append(time.perf_counter() - start)
-        own, other = (RESAMPLES / samples * spent for spent in seconds)
+        # Beside the resamples each is reckoned once for the value itself.
+        own, other = ((RESAMPLES + 1) / (samples + 1) * spent for spent in seconds)
         ratios.append(other / (before + own))
         differences += [abs(found[0][key] - found[1][key]) for key in found[0]]
     report(
