@@ -27,7 +27,9 @@ SETS: dict[str, dict[str, list[str]]] = {
         "tokenizing": ["--adverts", "3000"],
         "near_duplicates": ["--adverts", "8000", "--rounds", "2"],
         "memory": ["--sizes", "1000", "4000", "10000"],
-        "preparing": ["--sizes", "2000", "10000", "--repetitions", "0"],
+        "preparing": [
+            *("--sizes", "2000", "10000", "40000", "--repetitions", "0"),
+        ],
         "mlm_training": [
             *("--steps", "4", "--loss-steps", "30", "--use-batch-size", "32"),
         ],
