@@ -17,6 +17,7 @@ from ojd_daps_language_models.preprocessing.company_descriptions import (
     NEGATIVE,
     POSITIVE,
 )
+from ojd_daps_language_models.preprocessing.splits import as_keys
 from ojd_daps_language_models.tasks import company_descriptions
 from ojd_daps_language_models.training.baselines import fit_tfidf
 from ojd_daps_language_models.training.metrics import (
