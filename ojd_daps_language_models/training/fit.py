@@ -29,7 +29,8 @@ from ojd_daps_language_models.training.memory import keeping_memory
 from ojd_daps_language_models.training.saving import train_with_checkpoints
 from ojd_daps_language_models.training.utilisation import Utilisation
 
-BATCHES_SORTED = 25  # by length at a time: more pad less, and mix less
+# By length at a time: more pad less, and mix less, so of few batches a quarter at most.
+BATCHES_SORTED = 25
 
 
 def has_bf16() -> bool:
@@ -103,7 +104,8 @@ class LengthBatches(torch.utils.data.Sampler):
     def __iter__(self) -> Iterator[int]:
         # torch's generator: see `EpochOrder`
         order = torch.randperm(len(self._lengths)).numpy()
-        stretch = self._size * BATCHES_SORTED
+        quarter = max(len(order) // (4 * self._size), 1)
+        stretch = self._size * min(quarter, BATCHES_SORTED)
         batches = []
         for start in range(0, len(order), stretch):
             rows = order[start : start + stretch]
