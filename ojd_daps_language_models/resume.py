@@ -35,8 +35,8 @@ def launch(flow: type[FlowSpec]) -> None:
     """Do what the command line says of a flow.
 
     A `resume` that cannot work, and a token that others would read, are refused in a
-    sentence. A run that stops, for whatever
-    reason, ends with the command that continues it.
+    sentence. A run that stops, for whatever reason, ends with the command that
+    continues it.
     """
     (flow,) = resolve_bases((flow,))  # the class itself, where it is decorated
     try:

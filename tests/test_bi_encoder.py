@@ -35,6 +35,7 @@ from ojd_daps_language_models.training.ranking import (
 )
 from ojd_daps_language_models.training.text_pairs import (
     KnownTruths,
+    LengthBatches,
     TextPairs,
 )
 
@@ -119,6 +120,16 @@ def test_a_batch_carries_what_is_known_of_its_pairs(tiny_bert):
     # each side is padded to its own longest
     assert batch["one"]["input_ids"].shape[1] == texts.inputs.lengths[3]
     assert batch["other"]["input_ids"].shape[1] == texts.inputs.lengths[2]
+
+
+def test_batches_hold_every_pair_once_and_like_lengths_in_any_order():
+    lengths = np.random.default_rng(0).integers(5, 60, 1000).astype(np.uint16)
+    order = np.array(list(LengthBatches(lengths, 16)))
+    assert sorted(order) == list(range(1000))
+    batches = lengths[order[:992]].reshape(-1, 16).astype(int)
+    assert np.ptp(batches, axis=1).mean() < 10
+    # as many batches are longer than the one before as are shorter
+    assert 20 < (np.diff(batches.mean(axis=1)) > 0).sum() < 41
 
 
 # Models

@@ -33,7 +33,6 @@ from ojd_daps_language_models.training.classification import (
     score_sequences,
 )
 from ojd_daps_language_models.training.fit import (
-    LengthBatches,
     TrainingLog,
     set_dropout,
 )
@@ -74,16 +73,6 @@ def test_what_is_cut_is_counted(tiny_bert):
     assert 0 < inputs.truncated.sum() < 4 and not whole.truncated.any()
     none = encode_inputs([], load_tokenizer(tiny_bert), 12)
     assert len(none.ids) == len(none.lengths) == 0
-
-
-def test_batches_hold_every_input_once_and_like_lengths_in_any_order():
-    lengths = np.random.default_rng(0).integers(5, 60, 1000).astype(np.uint16)
-    order = np.array(list(LengthBatches(lengths, 16)))
-    assert sorted(order) == list(range(1000))
-    batches = lengths[order[:992]].reshape(-1, 16).astype(int)
-    assert np.ptp(batches, axis=1).mean() < 10
-    # as many batches are longer than the one before as are shorter
-    assert 20 < (np.diff(batches.mean(axis=1)) > 0).sum() < 41
 
 
 def test_twins_are_in_one_batch_and_each_comes_once():

@@ -24,7 +24,6 @@ from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.classification import Sequences
 from ojd_daps_language_models.training.fit import (
     EpochOrder,
-    LengthBatches,
     SharingTrainer,
     TrainingLog,
     run_training,
@@ -32,6 +31,7 @@ from ojd_daps_language_models.training.fit import (
     uses_bf16,
 )
 from ojd_daps_language_models.training.text_pairs import (
+    LengthBatches,
     TextPairs,
     features_of,
 )

@@ -23,11 +23,10 @@ from ojd_daps_language_models.preprocessing.packing import Inputs, padded_width
 from ojd_daps_language_models.preprocessing.pair_tokens import SentencePairs
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.fit import (
-    BATCHES_SORTED,
     EpochOrder,
-    LengthBatches,
     SharingTrainer,
     TrainingLog,
+    group_by_length,
     load_quietly,
     run_training,
     set_dropout,
@@ -35,6 +34,7 @@ from ojd_daps_language_models.training.fit import (
     uses_bf16,
 )
 
+BATCHES_SORTED = 25  # by length at a time: more pad less, and mix less
 NOT_SCORED = -100  # the class of a token that no loss counts
 
 
@@ -288,11 +288,11 @@ class SequenceTrainer(SharingTrainer):
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset or self.train_dataset
-        lengths, size = dataset.lengths(), size_of_step(self.args)
+        lengths = dataset.lengths()
         if dataset.twins is None:
-            sampler = LengthBatches(lengths, size)
+            sampler = group_by_length(self.args, lengths)
         else:
-            sampler = TwinSampler(lengths, dataset.twins, size)
+            sampler = TwinSampler(lengths, dataset.twins, size_of_step(self.args))
         return EpochOrder(sampler, self.args.seed)
 
 

@@ -18,6 +18,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.utils import logging
 
 from ojd_daps_language_models.configs import Training
@@ -28,9 +29,6 @@ from ojd_daps_language_models.training.collective import count, rank, take_from_
 from ojd_daps_language_models.training.memory import keeping_memory
 from ojd_daps_language_models.training.saving import train_with_checkpoints
 from ojd_daps_language_models.training.utilisation import Utilisation
-
-# By length at a time: more pad less, and mix less, so of few batches a quarter at most.
-BATCHES_SORTED = 25
 
 
 def has_bf16() -> bool:
@@ -81,44 +79,22 @@ def load_quietly(
     return model, missing
 
 
+def group_by_length(
+    arguments: TrainingArguments, lengths: np.ndarray
+) -> LengthGroupedSampler:
+    """Batches of inputs of like lengths, so that little is padded.
+
+    Fifty at a time are sorted, of a small set a quarter, and each such stretch goes
+    from the longest batch to the shortest: in any order the sample's entities were
+    learnt worse, see `benchmarks/README.md`.
+    """
+    return LengthGroupedSampler(size_of_step(arguments), lengths=lengths.tolist())
+
+
 def size_of_step(arguments: TrainingArguments) -> int:
     """Inputs of an optimiser step, in all batches and processes."""
     batches = arguments.gradient_accumulation_steps * arguments.world_size
     return arguments.train_batch_size * batches
-
-
-class LengthBatches(torch.utils.data.Sampler):
-    """Batches of like lengths, in random order.
-
-    Args:
-        lengths: tokens of each input, shape (inputs,).
-        batch_size: of an optimiser step.
-    """
-
-    def __init__(self, lengths: np.ndarray, batch_size: int):
-        self._lengths, self._size = lengths, batch_size
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        # torch's generator: see `EpochOrder`
-        order = torch.randperm(len(self._lengths)).numpy()
-        quarter = max(len(order) // (4 * self._size), 1)
-        stretch = self._size * min(quarter, BATCHES_SORTED)
-        batches = []
-        for start in range(0, len(order), stretch):
-            rows = order[start : start + stretch]
-            lengths = self._lengths[rows].astype(np.int32)  # which may be unsigned
-            rows = rows[np.argsort(-lengths, kind="stable")]
-            batches += np.split(rows, range(self._size, len(rows), self._size))
-        # A short batch is the last one, lest it shift all that follow.
-        short = [rows for rows in batches if len(rows) < self._size]
-        full = [rows for rows in batches if len(rows) == self._size]
-        for number in torch.randperm(len(full)).tolist():
-            yield from full[number].tolist()
-        for rows in short:
-            yield from rows.tolist()
 
 
 class EpochOrder(torch.utils.data.Sampler):

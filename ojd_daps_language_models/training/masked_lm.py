@@ -16,10 +16,9 @@ from ojd_daps_language_models.preprocessing.packing import (
 )
 from ojd_daps_language_models.training.fit import (
     EpochOrder,
-    LengthBatches,
     SharingTrainer,
+    group_by_length,
     load_quietly,
-    size_of_step,
 )
 from ojd_daps_language_models.training.masking import (
     Masked,
@@ -284,7 +283,7 @@ class MaskedLMTrainer(SharingTrainer):
         dataset = train_dataset or self.train_dataset
         sampler = super()._get_train_sampler(dataset)
         if dataset.first_position is None:
-            sampler = LengthBatches(dataset.lengths(), size_of_step(self.args))
+            sampler = group_by_length(self.args, dataset.lengths())
         return EpochOrder(sampler, self.args.seed)
 
 

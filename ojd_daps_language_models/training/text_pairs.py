@@ -1,11 +1,13 @@
 """Batches of pairs of texts, with what is known to be true of each other."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import torch
 from scipy.sparse import csr_array
 
-from ojd_daps_language_models.training.classification import Sequences
+from ojd_daps_language_models.training.classification import BATCHES_SORTED, Sequences
 
 
 class KnownTruths:
@@ -78,6 +80,39 @@ class TextPairs(torch.utils.data.Dataset):
         if self._known is None:
             return batch | {"scores": torch.from_numpy(self._scores[rows])}
         return batch | {"known": torch.from_numpy(self._known.between(one, other))}
+
+
+class LengthBatches(torch.utils.data.Sampler):
+    """Batches of like lengths, in random order.
+
+    Args:
+        lengths: tokens of each input, shape (inputs,).
+        batch_size: of an optimiser step.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int):
+        self._lengths, self._size = lengths, batch_size
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        # torch's generator: see `EpochOrder`
+        order = torch.randperm(len(self._lengths)).numpy()
+        stretch = self._size * BATCHES_SORTED
+        batches = []
+        for start in range(0, len(order), stretch):
+            rows = order[start : start + stretch]
+            lengths = self._lengths[rows].astype(np.int32)  # which may be unsigned
+            rows = rows[np.argsort(-lengths, kind="stable")]
+            batches += np.split(rows, range(self._size, len(rows), self._size))
+        # A short batch is the last one, lest it shift all that follow.
+        short = [rows for rows in batches if len(rows) < self._size]
+        full = [rows for rows in batches if len(rows) == self._size]
+        for number in torch.randperm(len(full)).tolist():
+            yield from full[number].tolist()
+        for rows in short:
+            yield from rows.tolist()
 
 
 def features_of(texts: Sequences, rows: np.ndarray) -> dict[str, torch.Tensor]:
