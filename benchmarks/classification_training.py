@@ -25,6 +25,7 @@ import torch
 from shapes import SHAPES, get_encoder
 from trainers import (
     BATCH,
+    AnyStretch,
     Counted,
     Plain,
     alternate,
@@ -46,7 +47,6 @@ from ojd_daps_language_models.preprocessing.packing import (
 )
 from ojd_daps_language_models.training.classification import (
     Sequences,
-    SequenceTrainer,
     load_classifier,
     score_sequences,
 )
@@ -101,7 +101,7 @@ def main() -> None:
                 set_dropout(model, 0.0)
                 model.get_input_embeddings().weight.requires_grad_(False)
                 collate = Counted()
-                trainer = SequenceTrainer(model, settings, collate, train)
+                trainer = AnyStretch(model, settings, collate, train)
             else:
                 collate = Counted(DataCollatorWithPadding(tokenizer))
                 trainer = Trainer(model, settings, collate, plain)

@@ -22,6 +22,7 @@ import torch
 from shapes import SHAPES, get_encoder
 from trainers import (
     BATCH,
+    AnyStretch,
     Counted,
     Plain,
     alternate,
@@ -44,7 +45,6 @@ from ojd_daps_language_models.preprocessing.spans import (
     load_word_tokenizer,
 )
 from ojd_daps_language_models.preprocessing.windows import encode_windows
-from ojd_daps_language_models.training.classification import SequenceTrainer
 from ojd_daps_language_models.training.fit import set_dropout
 from ojd_daps_language_models.training.token_classification import (
     NOT_SCORED,
@@ -107,7 +107,7 @@ def main() -> None:
                 set_dropout(model, 0.1)
                 model.get_input_embeddings().weight.requires_grad_(False)
                 collate = Counted()
-                trainer = SequenceTrainer(model, settings, collate, train)
+                trainer = AnyStretch(model, settings, collate, train)
             else:
                 collate = Counted(collator)
                 trainer = Trainer(model, settings, collate, plain)

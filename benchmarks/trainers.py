@@ -5,11 +5,15 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from results import report
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from ojd_daps_language_models.training.classification import Sequences
+from ojd_daps_language_models.training.classification import (
+    Sequences,
+    SequenceTrainer,
+)
 from ojd_daps_language_models.training.fit import has_bf16
 
 BATCH = 16
@@ -41,6 +45,20 @@ def without_padding(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         name: values[0][real] if values.dim() > 1 else values[0]
         for name, values in batch.items()
     }
+
+
+class AnyStretch(SequenceTrainer):
+    """Ours, with the whole batches of an epoch in any order.
+
+    They come in stretches that go from the longest batch to the shortest, of which the
+    few steps that are timed would be the beginning: longer inputs than the peer's.
+    """
+
+    def _get_train_sampler(self, train_dataset=None):
+        rows = np.array(list(super()._get_train_sampler(train_dataset)))
+        size = self.args.train_batch_size
+        batches = rows[: len(rows) // size * size].reshape(-1, size)
+        return np.random.default_rng(0).permutation(batches).ravel().tolist()
 
 
 class Counted:

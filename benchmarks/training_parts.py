@@ -28,7 +28,7 @@ from classification_training import LABELS, read, take
 from results import report
 from shapes import SHAPES, get_encoder
 from torch.utils.data import RandomSampler
-from trainers import Counted, train_timed, training_settings
+from trainers import AnyStretch, Counted, train_timed, training_settings
 from transformers import AutoTokenizer, TrainingArguments
 
 from ojd_daps_language_models.getters.storage import sample_path
@@ -176,7 +176,7 @@ def classifier(encoder: str) -> Run:
             fit.set_dropout(model, 0.0)
         if without != "frozen":
             model.get_input_embeddings().weight.requires_grad_(False)
-        kind = AnyOrder if without == "grouping" else SequenceTrainer
+        kind = AnyOrder if without == "grouping" else AnyStretch
         collate = Counted()
         with tempfile.TemporaryDirectory() as out:
             asked = settings(out, without, steps, 5e-5)
