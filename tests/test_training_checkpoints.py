@@ -29,7 +29,7 @@ from ojd_daps_language_models.preprocessing.packing import (
     load_tokenizer,
     pack,
 )
-from ojd_daps_language_models.stores import Bucket, Folder
+from ojd_daps_language_models.stores import PART, Bucket, Folder
 from ojd_daps_language_models.training import saving
 from ojd_daps_language_models.training.bi_encoder import (
     embed,
@@ -632,7 +632,8 @@ def interrupt(home, arguments, how, saved=None, words=""):
     Returns:
         The run when it has ended: stdout, stderr, returncode.
     """
-    saved = saved or (lambda: on_disk(home))
+    # What is still being written is not saved.
+    saved = saved or (lambda: {name for name in on_disk(home) if PART not in name})
     earlier, said = saved(), home / "said.txt"
     with said.open("w") as file:
         process = start_flow("mlm_flow", home, *arguments, said=file)
