@@ -259,9 +259,12 @@ def describe_code(begun: dict[str, str] | None = None) -> dict[str, str]:
         begun: what the run began with. Its revision stays where a remote machine has no
             checkout to ask, unless the run was resumed, maybe with other code.
     """
-    keeps = begun and not _checkout() and not current.origin_run_id
+    revision = _checkout()
+    if not revision and begun and not current.origin_run_id:
+        revision = begun["revision"]
+    package = os.environ.get("METAFLOW_CODE_SHA", "unknown: not a git checkout")
     return {
-        "revision": begun["revision"] if keeps else _revision(),
+        "revision": revision or package,
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
     }
@@ -395,12 +398,6 @@ def list_scores(scores: dict, group: str = "") -> list[str]:
         else:
             lines += list_scores(inner, f"{group}{name}, ")
     return lines
-
-
-def _revision() -> str:
-    """Commit of the checkout, or on a remote machine the hash of the code package."""
-    package = os.environ.get("METAFLOW_CODE_SHA", "unknown: not a git checkout")
-    return _checkout() or package
 
 
 def _checkout() -> str | None:

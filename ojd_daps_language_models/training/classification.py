@@ -126,9 +126,9 @@ class Sequences(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def lengths(self) -> np.ndarray:
+    def lengths(self) -> list[int]:
         """Tokens of each, special ones included."""
-        return self.inputs.lengths
+        return self.inputs.lengths.tolist()
 
     def arrays(self) -> list[np.ndarray]:
         """All that batches and their order are made of."""
@@ -288,11 +288,11 @@ class SequenceTrainer(SharingTrainer):
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset or self.train_dataset
-        lengths = dataset.lengths()
         if dataset.twins is None:
-            sampler = group_by_length(self.args, lengths)
+            sampler = group_by_length(self.args, dataset.lengths())
         else:
-            sampler = TwinSampler(lengths, dataset.twins, size_of_step(self.args))
+            size = size_of_step(self.args)
+            sampler = TwinSampler(dataset.inputs.lengths, dataset.twins, size)
         return EpochOrder(sampler, self.args.seed)
 
 

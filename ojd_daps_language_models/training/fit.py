@@ -80,7 +80,7 @@ def load_quietly(
 
 
 def group_by_length(
-    arguments: TrainingArguments, lengths: np.ndarray
+    arguments: TrainingArguments, lengths: list[int]
 ) -> LengthGroupedSampler:
     """Batches of inputs of like lengths, so that little is padded.
 
@@ -88,7 +88,7 @@ def group_by_length(
     from the longest batch to the shortest: in any order the sample's entities were
     learnt worse, see `benchmarks/README.md`.
     """
-    return LengthGroupedSampler(size_of_step(arguments), lengths=lengths.tolist())
+    return LengthGroupedSampler(size_of_step(arguments), lengths=lengths)
 
 
 def size_of_step(arguments: TrainingArguments) -> int:

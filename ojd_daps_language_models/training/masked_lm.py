@@ -187,9 +187,9 @@ class MaskedBlocks(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.blocks)
 
-    def lengths(self) -> np.ndarray:
+    def lengths(self) -> list[int]:
         """Tokens in each block, padding not counted."""
-        return self.blocks.sizes
+        return self.blocks.sizes.tolist()
 
     def arrays(self) -> list[np.ndarray]:
         """All that batches and their order are made of, but for what is hidden."""

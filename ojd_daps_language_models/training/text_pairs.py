@@ -86,8 +86,8 @@ class LengthBatches(torch.utils.data.Sampler):
     """Batches of like lengths, in random order.
 
     Args:
-        lengths: tokens of each input, shape (inputs,).
-        batch_size: of an optimiser step.
+        lengths: tokens of each pair, shape (pairs,).
+        batch_size: pairs.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int):
@@ -103,8 +103,7 @@ class LengthBatches(torch.utils.data.Sampler):
         batches = []
         for start in range(0, len(order), stretch):
             rows = order[start : start + stretch]
-            lengths = self._lengths[rows].astype(np.int32)  # which may be unsigned
-            rows = rows[np.argsort(-lengths, kind="stable")]
+            rows = rows[np.argsort(-self._lengths[rows], kind="stable")]
             batches += np.split(rows, range(self._size, len(rows), self._size))
         # A short batch is the last one, lest it shift all that follow.
         short = [rows for rows in batches if len(rows) < self._size]
