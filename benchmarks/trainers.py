@@ -123,23 +123,32 @@ def train_timed(trainer: Trainer, counted: Counted) -> float:
     return sum(counted.tokens[1 : trainer.state.global_step]) / clock.seconds()
 
 
-def describe(train: Sequences, held_out: int, unit: str) -> str:
+def describe(
+    train: Sequences, held_out: int, unit: str, batch_size: int = BATCH
+) -> str:
     """What is trained on, and what losses are of."""
     lengths = train.inputs.lengths
     return (
         f"{len(train):,} {unit} of {lengths.mean():.1f} tokens (the longest "
-        f"{lengths.max()}), batches of {BATCH}, {torch.get_num_threads()} threads; "
-        f"losses on {held_out:,} others"
+        f"{lengths.max()}), batches of {batch_size}, {torch.get_num_threads()} "
+        f"threads; losses on {held_out:,} others"
     )
 
 
-def alternate(run: Run, what: str, arguments: Namespace, loss_steps: int) -> float:
+def alternate(
+    run: Run,
+    what: str,
+    arguments: Namespace,
+    loss_steps: int,
+    own_loss_steps: int | None = None,
+) -> float:
     """Train in the three ways by turns, and report ours against the others.
 
     Args:
         what: is measured, in which unit.
         arguments: with `steps`, 2 at least, and `repetitions`.
         loss_steps: after which the losses are taken.
+        own_loss_steps: the same of ours, where its steps are larger or smaller.
 
     Returns:
         Tokens per second of ours.
@@ -148,13 +157,16 @@ def alternate(run: Run, what: str, arguments: Namespace, loss_steps: int) -> flo
     for _ in range(arguments.repetitions):
         for kind in KINDS:
             speeds[kind].append(run(kind, arguments.steps)[0])
-    losses = {kind: run(kind, loss_steps, score=True)[1] for kind in KINDS}
+    lasting = dict.fromkeys(KINDS, loss_steps)
+    lasting["ours"] = own_loss_steps or loss_steps
+    losses = {kind: run(kind, n, score=True)[1] for kind, n in lasting.items()}
     ours = statistics.median(speeds["ours"])
     for kind in KINDS[:-1]:
         ratios = [a / b for a, b in zip(speeds["ours"], speeds[kind], strict=True)]
         note = (
-            f"{ours:,.0f} against {statistics.median(speeds[kind]):,.0f}; loss after "
-            f"{loss_steps} steps {losses['ours']:.3f} against {losses[kind]:.3f}"
+            f"{ours:,.0f} against {statistics.median(speeds[kind]):,.0f}; loss "
+            f"{losses['ours']:.3f} after {lasting['ours']} steps against "
+            f"{losses[kind]:.3f} after {loss_steps}"
         )
         report(what, kind, ratios, note)
     return ours

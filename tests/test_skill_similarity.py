@@ -164,7 +164,11 @@ def test_scores_that_would_not_be_read_are_refused_before_the_run(tmp_path, suff
 
 
 def test_pairs_of_the_same_text_only_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"no pair is left.*both labels are the same"):
+    message = (
+        r"no pair is left.*both labels are the same \(5\), of data.jsonl; the first is "
+        "row 1: both labels are the same"
+    )
+    with pytest.raises(ValueError, match=message):
         prepare(tmp_path, [pair(f"a {n}", f"A  {n}") for n in range(5)])
 
 

@@ -376,15 +376,20 @@ def hash_digests(digests: Iterable[bytes]) -> str:
 
 
 def nothing_left(aside: pd.DataFrame, unit: str) -> str:
-    """Say why no row is left."""
+    """Say why no row is left, and which was the first to go.
+
+    Args:
+        aside: columns source, row and reason.
+    """
     reasons = ", ".join(
         f"{row['reason']} ({row[f'{unit}s']:,})" for row in count_reasons(aside, unit)
     )
     if not reasons:
         return f"no {unit} is left: the input is empty; expected one at least"
+    first = aside.iloc[0]
     return (
-        f"no {unit} is left; kept aside: {reasons}, of {name_files(aside)}; "
-        f"expected at least one {unit} to which none of this applies"
+        f"no {unit} is left; kept aside: {reasons}, of {name_files(aside)}; the first "
+        f"is row {first['row']}: {first['reason']}; expected at least one {unit} to which none of this applies"
     )
 
 

@@ -79,7 +79,7 @@ ADVERTS = GIVEN | {
 ASIDE = {"source": "string", "row": "int64", "id": "string", "reason": "string"}
 ROWS = {
     **dict.fromkeys(["id", "employer", "source", "reason", "stage"], "string"),
-    **dict.fromkeys(["exact", "characters", "words", *KINDS], "int64"),
+    **dict.fromkeys(["row", "exact", "characters", "words", *KINDS], "int64"),
     "hashes": "list<int64>",
 }
 OUTCOME = {"part": "string", "cluster": "int64", "reason": "string"}
@@ -147,7 +147,8 @@ def read_rows(
         ValueError: no advert is left, or most ids of a part repeat.
     """
     tables = []
-    needed = list(dict.fromkeys(["id", "source", "reason", "stage", *columns]))
+    named = ["id", "source", "row", "reason", "stage"]
+    needed = list(dict.fromkeys([*named, *columns]))
     for number, part in enumerate(parts):
         rows = _read_table(store, _name("rows", number), needed).to_pandas()
         tables.append(rows.assign(shard=number, part=part))
