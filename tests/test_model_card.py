@@ -634,6 +634,15 @@ def test_it_says_what_kept_sentences_together(tmp_path):
     ]
 
 
+def test_it_says_where_intervals_do_not_tell_of_other_employers(tmp_path):
+    run = make_run("mlm")
+    told = "scores on other employers may differ by more"
+    assert told in write(tmp_path, run)
+    run["config"]["split"]["by"] = "cluster"
+    assert told not in write(tmp_path, run)
+    assert told not in write(tmp_path, make_run("company_descriptions"))
+
+
 def test_it_warns_of_a_small_test_part(tmp_path):
     run = make_run("nsp")
     assert "A small test part" not in write(tmp_path, run)

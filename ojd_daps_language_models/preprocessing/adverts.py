@@ -73,7 +73,7 @@ def prepare_adverts(
         ValueError: no advert is left, too few groups to split, or too much overlap.
     """
     names = config.personal_data.names
-    nlp = load_name_pipeline(names) if names else None
+    nlp = load_name_pipeline(names)
     adverts, aside, replaced = read_clean(
         given, config, nlp, lambda text: why_unfit(text, config.data)
     )

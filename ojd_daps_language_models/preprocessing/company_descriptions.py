@@ -92,7 +92,7 @@ def prepare_sentences(
             only, too few groups to split, or too much overlap.
     """
     names = config.personal_data.names
-    nlp = load_name_pipeline(names) if names else None
+    nlp = load_name_pipeline(names)
     sentences, aside, replaced = read_clean(
         given, config, nlp, lambda text: _why_unfit(text, config.data)
     )

@@ -98,7 +98,7 @@ def prepare_texts(
             too few groups to split, or too much overlap.
     """
     names = config.personal_data.names
-    nlp = load_name_pipeline(names) if names else None
+    nlp = load_name_pipeline(names)
     texts, aside, replaced = read_clean(
         {part: _keep_original(chunks) for part, chunks in given.items()},
         config,

@@ -228,18 +228,22 @@ def _count_digits(text: str) -> int:
     return sum(map(str.isdigit, text))
 
 
-def load_name_pipeline(name: str) -> "Language | None":
+def load_name_pipeline(name: str | None) -> "Language | None":
     """Load the spaCy pipeline that finds people's names, with nothing else in it.
 
     Args:
-        name: installed package or folder; `auto` means en_core_web_sm.
+        name: installed package or folder; `auto` means en_core_web_sm, None that names
+            stay.
 
     Returns:
-        The pipeline; None for `auto` where en_core_web_sm is not installed.
+        The pipeline; None where names stay, and for `auto` where en_core_web_sm is not
+        installed.
 
     Raises:
         ValueError: there is no such pipeline, or it finds no entities.
     """
+    if not name:
+        return None
     spacy = import_spacy(with_torch=name != "auto")
     if name == "auto":
         if not spacy.util.is_package(DEFAULT_PIPELINE):

@@ -389,7 +389,8 @@ def nothing_left(aside: pd.DataFrame, unit: str) -> str:
     first = aside.iloc[0]
     return (
         f"no {unit} is left; kept aside: {reasons}, of {name_files(aside)}; the first "
-        f"is row {first['row']}: {first['reason']}; expected at least one {unit} to which none of this applies"
+        f"is row {first['row']}: {first['reason']}; expected at least one "
+        f"{unit} to which none of this applies"
     )
 
 

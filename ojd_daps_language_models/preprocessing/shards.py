@@ -100,7 +100,7 @@ def stage_shard(
         `names` and `sentences`: what found them.
     """
     names = config.personal_data.names
-    nlp = load_name_pipeline(names) if names else None
+    nlp = load_name_pipeline(names)
     sentence_nlp = load_sentence_pipeline()
     with (
         store.writing(_name("adverts", number)) as adverts_path,

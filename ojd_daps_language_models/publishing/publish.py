@@ -125,4 +125,4 @@ def _personal_data(config: Mapping[str, Any]) -> tuple[list[str], "Language | No
     """Regions of telephone numbers, and the pipeline that finds names."""
     # As it is: what a version before has allowed must not keep a model from the hub.
     own = PersonalData.model_construct(**config.get("personal_data", {}))
-    return own.phone_regions, load_name_pipeline(own.names) if own.names else None
+    return own.phone_regions, load_name_pipeline(own.names)
