@@ -264,6 +264,9 @@ class NERFlow(FlowSpec):
     def end(self):
         """Say what came out, and where to look."""
         print(describe_outcome(self.metrics, current.flow_name, current.run_id))
+        first, *others = self.labels
+        if others:
+            print(f"model: finds {first}; other_models: {', '.join(others)}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from ojd_daps_language_models.configs import (
 from ojd_daps_language_models.publishing import figures
 from ojd_daps_language_models.publishing.metadata import EMBEDDED
 from ojd_daps_language_models.publishing.model_card import TEMPLATES, write_card
+from ojd_daps_language_models.publishing.scores import list_measures
+from ojd_daps_language_models.training.span_metrics import score_spans
 
 TASKS = {
     "mlm": (MLMConfig, mlm_artifacts),
@@ -285,6 +287,23 @@ def test_a_label_that_the_test_part_lacks_has_no_recall(tmp_path):
     nothing = dict.fromkeys(("value", "low", "high"), nan)
     scores["recall"] = dict.fromkeys(scores["recall"], nothing)
     assert "undefined" in write(tmp_path, run)
+
+
+def test_the_f1_of_a_label_that_only_some_systems_invent_is_published():
+    """The test part has none: 0 for those, a share of nothing for the others."""
+    gold, invented = [[(0, 1, "SKILL")]] * 2, [[(0, 1, "BENEFIT")]] * 2
+    scores = score_spans(
+        gold,
+        {"before": invented, "after": gold},
+        ["SKILL", "BENEFIT"],
+        np.arange(2),
+        100,
+        0,
+        {"change": ("after", "before")},
+    )
+    f1 = {m.path: m.systems for m in list_measures(scores) if m.name == "f1"}
+    assert f1["BENEFIT",]["before"]["value"] == 0
+    assert isnan(f1["BENEFIT",]["after"]["value"])
 
 
 def test_a_missing_value_is_named_with_its_place(tmp_path):

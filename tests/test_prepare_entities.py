@@ -81,7 +81,8 @@ def test_every_span_is_learnt_or_kept_aside_with_its_reason():
     ]
     rows[0]["spans"] = [*rows[0]["spans"], *bad]
     found = prepare_texts({"train": [chunk(rows)]}, CONFIG)
-    assert found.report["spans"] == {"read": 86, "kept": 80, "repaired": 0}
+    counts = {"read": 86, "kept": 80, "merged": 0, "repaired": 0}
+    assert found.report["spans"] == counts
     assert sum(row["spans"] for row in found.report["spans_kept_aside"]) == 6
     assert set(found.spans_aside["reason"]) == {
         "its label is unknown: 'SKIL'",
@@ -160,6 +161,26 @@ def test_official_parts_keep_their_texts_and_duplicates_leave_training():
     assert (found.kept_aside["reason"] == "duplicate of a held-out text").sum() == 6
 
 
+def test_a_text_annotated_once_for_each_label_has_the_spans_of_all():
+    rows, again = rows_of(), rows_of()
+    for number, row in enumerate(again):
+        text = row["text"]
+        row |= {"id": f"again {number}", "spans": [span(text, "need", "BENEFIT")]}
+    again[0]["spans"].append(span(again[0]["text"], "SQL"))
+    again[1]["spans"] = [span(again[1]["text"], "need SQL", "BENEFIT")]
+    found = prepare_texts({"train": [chunk(rows + again)]}, CONFIG)
+    (said,) = spans_of(found.texts[found.texts["id"] == "again 2"], "entities")
+    (words,) = words_of(found.texts[found.texts["id"] == "again 2"])
+    marked = [(" ".join(words[a:b]), label) for a, b, label in said]
+    assert marked == [("need", "BENEFIT"), ("SQL", "SKILL"), ("echo18", "SKILL")]
+    assert (found.kept_aside["reason"] == "exact duplicate").sum() == 40
+    counts = found.report["spans"]
+    assert counts["read"] == 80 + 41 == counts["kept"] + len(found.spans_aside)
+    aside = found.spans_aside.groupby("id")["reason"].apply(list).to_dict()
+    disputed = "a copy of its text says otherwise"
+    assert aside == {"t0": ["its text is a duplicate"], "t1": [disputed]}
+
+
 def test_parts_that_share_sentences_are_refused():
     rows, said = rows_of(), "It is in the yard of 12 Oak Lane."
     rows[0]["text"] += f" {said}"
@@ -192,6 +213,17 @@ def test_two_layers_may_overlap_and_are_learnt_apart():
     assert found.report["spans"]["kept"] == 120
     assert found.report["labels"] == {"entities": ["SKILL"], "others": ["BENEFIT"]}
     assert all(len(spans) == 1 for spans in spans_of(found.texts, "others"))
+
+
+def test_layers_are_in_the_order_of_the_configuration():
+    """The model of the first is the one that is published."""
+    rows = rows_of()
+    for row in rows:
+        row["spans"].append(span(row["text"], "need SQL", "BENEFIT", "others"))
+    data = {"layers": {"others": "b", "entities": "a"}}
+    config = NERConfig(personal_data={"names": None}, data=data)
+    found = prepare_texts({"train": [chunk(rows)]}, config)
+    assert list(found.report["labels"]) == ["others", "entities"]
 
 
 @pytest.mark.parametrize(

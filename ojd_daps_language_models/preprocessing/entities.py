@@ -46,7 +46,13 @@ STAGES = {
     "duplicate": "after near and exact duplicates",
 }
 MOST_EXAMPLES = 20
+# Of a table of spans that are kept aside.
+SPAN_COLUMNS = [
+    *("source", "row", "id", "part", "layer", "label", "start", "end", "reason")
+]
 PERSONAL = "personal data is in it"
+COPY = "its text is a duplicate"
+DISPUTED = "a copy of its text says otherwise"
 NOT_OF_WORDS = (INSIDE, PERSONAL)  # why sound spans are kept aside
 
 
@@ -85,7 +91,8 @@ def prepare_texts(
 
     Returns:
         Its report has `funnel` (stage, texts left), `kept_aside` (reason, texts),
-        `spans` (read, kept, and repaired: those whose tags were mended),
+        `spans` (read, kept, of them merged: taken from a copy of their text; and
+        repaired: those whose tags were mended),
         `spans_kept_aside` (reason, spans), `examples_aside` (the first of them),
         `words` (what told words apart), `personal_data` (kind, how many), `names` (what
         found them), `parts` (texts, adverts, employers, words and spans of each label),
@@ -112,7 +119,13 @@ def prepare_texts(
     texts, spans_aside, repaired = _align(texts, tokenizer, config.data.labels)
     _refuse_spans(texts, spans_aside)
     threshold = config.duplicates.near_threshold
-    texts, repeated = drop_duplicates(texts, threshold, "text")
+    read = int(texts["spans"].str.len().sum()) + len(spans_aside)
+    texts, repeated = drop_duplicates(
+        texts, threshold, "text", ["part", "text", "words", "spans"]
+    )
+    texts, of_copies, merged = _merge_copies(texts, repeated)
+    spans_aside = pd.concat([spans_aside, of_copies], ignore_index=True)
+    repeated = repeated.drop(columns=["part", "text", "words", "spans"])
     aside = pd.concat([aside, repeated], ignore_index=True)
     print_kept(len(texts), aside, "text")
     keys = [texts["employer"], texts["advert"], texts["near"].astype(str)]
@@ -124,14 +137,14 @@ def prepare_texts(
     texts = texts.drop(columns=["exact", "near"])
     adverts = pd.factorize(adverts_of(texts))[0]
     texts = texts.iloc[np.argsort(adverts, kind="stable")].reset_index(drop=True)
-    labels = _labels_of(texts, config.data.labels)
-    kept = int(texts["spans"].str.len().sum())
+    labels = _labels_of(texts, config.data)
     report = {
         "funnel": funnel(aside, len(texts), "text", STAGES),
         "kept_aside": count_reasons(aside, "text"),
         "spans": {
-            "read": kept + len(spans_aside),
-            "kept": kept,
+            "read": read,
+            "kept": int(texts["spans"].str.len().sum()),
+            "merged": merged,
             "repaired": repaired,
         },
         "spans_kept_aside": count_reasons(spans_aside, "span"),
@@ -251,9 +264,8 @@ def _align(
         spans=pd.Series(spans_of_all, texts.index, dtype=object),
         unaligned=pd.Series(unaligned, texts.index, dtype=object),
     )
-    columns = [*("source", "row", "id", "part", "layer", "label", "start", "end")]
-    aside = pd.DataFrame(problems, columns=[*columns, "problem", "repaired"])
-    aside = aside[[*columns, "problem"]].rename(columns={"problem": "reason"})
+    aside = pd.DataFrame(problems).rename(columns={"problem": "reason"})
+    aside = aside.reindex(columns=SPAN_COLUMNS)
     aside = aside.astype(object).where(aside.notna(), None)  # an offset may be missing
     return aligned, aside, mended
 
@@ -319,12 +331,66 @@ def _refuse_spans(texts: pd.DataFrame, aside: pd.DataFrame) -> None:
             )
 
 
-def _labels_of(texts: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[str]]:
-    """Of each layer the labels that its training spans have.
+def _merge_copies(
+    texts: pd.DataFrame, repeated: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """Training texts with what is annotated in their copies, which were left out.
+
+    People may annotate a text once for each label. Where copies disagree, the one that
+    is kept decides, then the first.
+
+    Args:
+        texts: that are kept.
+        repeated: rows that were left out, with part, text, words and spans.
+
+    Returns:
+        The texts, the spans of copies that are not used, and how many were merged.
+    """
+    training = texts[texts["part"] == TRAIN]
+    kept = {
+        row.text: (row.words, list(row.spans))
+        for row in training[["text", "words", "spans"]].itertuples()
+    }
+    merged, unused = 0, []
+    for row in repeated.to_dict("records"):
+        words, spans = kept.get(row["text"], (None, []))
+        for span in row["spans"]:
+            first, stop, label, layer = span
+            if words != row["words"] or span in spans:
+                reason = COPY
+            elif any(
+                layer == other and first < after and before < stop
+                for before, after, _, other in spans
+            ):
+                reason = DISPUTED
+            else:
+                spans.append(span)
+                merged += 1
+                continue
+            start, end = row["words"][first][0], row["words"][stop - 1][1]
+            where = [row[key] for key in ("source", "row", "id", "part")]
+            unused.append([*where, layer, label, start, end, reason])
+    joined = [
+        sorted(kept[text][1]) if part == TRAIN else spans
+        for text, part, spans in zip(
+            texts["text"], texts["part"], texts["spans"], strict=True
+        )
+    ]
+    return (
+        texts.assign(spans=pd.Series(joined, texts.index, dtype=object)),
+        pd.DataFrame(unused, columns=SPAN_COLUMNS, dtype=object),
+        merged,
+    )
+
+
+def _labels_of(texts: pd.DataFrame, data) -> dict[str, list[str]]:
+    """Of each layer, in the order of the configuration, the labels that its training
+    spans have.
 
     Raises:
         ValueError: a layer has no span in one of the parts.
     """
+    labels = data.labels
     counts = {
         part: Counter(
             (layer, label)
@@ -333,7 +399,8 @@ def _labels_of(texts: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[str
         )
         for part in PARTS
     }
-    layers = sorted({layer for count in counts.values() for layer, _ in count})
+    found = {layer for count in counts.values() for layer, _ in count}
+    layers = list(data.layers) if data.layers else sorted(found)
     learnt = {
         layer: [label for label in labels if counts[TRAIN][layer, label]]
         for layer in layers

@@ -41,8 +41,8 @@ def list_measures(scores: dict) -> list[Measure]:
 
     Raises:
         ValueError: one of them is not a number. Undefined may be a share of nothing:
-            the precision of what finds nothing, recall and F1 of a label that the test
-            part does not have.
+            the precision of what finds nothing, the recall of a label that the test
+            part does not have, and the F1 of what finds none of that either.
     """
     measures = list(_walk(scores, ()))
     for measure in measures:
@@ -62,11 +62,11 @@ def _walk(scores: dict, path: tuple[str, ...]) -> Iterator[Measure]:
 
 
 def _refuse_no_number(measure: Measure) -> None:
-    systems = measure.systems.values()
-    nothing_there = measure.name.endswith(("recall", "f1")) and all(
-        isnan(score["value"]) for score in systems
+    nothing_there = measure.name.endswith("recall") and all(
+        isnan(score["value"]) for score in measure.systems.values()
     )
-    may_be_undefined = measure.name.startswith("precision") or nothing_there
+    counts = measure.name.startswith("precision") or measure.name.endswith("f1")
+    may_be_undefined = counts or nothing_there
     for system, score in measure.systems.items():
         for key in ("value", "low", "high"):
             number = score[key]

@@ -170,7 +170,9 @@ def evaluate(
         where the model ends. `seeds` and `spread`: see `training.metrics`.
 
         A table of the spans in the test texts by layer and system, with `gold` among
-        the systems: id, layer, system, label, start, end (in characters).
+        the systems: id, layer, system, label, start, end (in characters), and aligned:
+        False for gold spans without words of their own, whose offsets are of the text
+        as it came.
 
         And what is found in the sentences of `evaluation.examples`: layer, text, spans.
     """
@@ -362,17 +364,17 @@ def _as_table(
 ) -> pd.DataFrame:
     """Spans of each system in characters, a row each."""
     rows = [
-        (id_, layer, system, label, words[first][0], words[stop - 1][1])
+        (id_, layer, system, label, words[first][0], words[stop - 1][1], True)
         for system, found in systems.items()
         for id_, words, spans in zip(test["id"], test["words"], found, strict=True)
         for first, stop, label in spans
     ]
     rows += [
-        (id_, layer, "gold", label, start, end)
+        (id_, layer, "gold", label, start, end, False)
         for id_, spans in zip(test["id"], unaligned, strict=True)
         for start, end, label in spans
     ]
-    columns = ["id", "layer", "system", "label", "start", "end"]
+    columns = ["id", "layer", "system", "label", "start", "end", "aligned"]
     return pd.DataFrame(rows, columns=columns)
 
 
