@@ -219,7 +219,9 @@ def test_two_layers_are_learnt_together_and_reported_apart(two_layers):
     log = two_layers[1]["training_log"]
     assert set(log["seed"]) == {42, 43}
     assert set(metrics["spread"]) >= {"SKILL, micro", "KNOWLEDGE, micro"}
-    assert "2 seeds: mean" in errors_of(two_layers[0])
+    told = errors_of(two_layers[0])
+    assert "2 seeds: mean" in told
+    assert "model: finds SKILL; other_models: KNOWLEDGE" in told
 
 
 def test_r_drop_counts_in_the_training_loss(two_layers, tiny_bert):
