@@ -457,6 +457,16 @@ def test_the_reliability_curve_and_its_bins_hold_what_was_counted():
             assert drawn == [{"system": label, **row} for row in bins[system]]
 
 
+def test_intervals_are_over_what_kept_sentences_together():
+    def by_advert(given):
+        given["metrics"]["grouped_by"] = "adverts"
+
+    assert report_on("company").text().count("a bootstrap over employers") == 2
+    text = report_on("company", by_advert).text()
+    assert text.count("a bootstrap over adverts") == 2
+    assert "employers" not in text.partition("### Parts")[0]
+
+
 @with_seeds
 def test_one_seed_has_no_spread(name):
     assert "## Seeds" not in report_on(name).text()

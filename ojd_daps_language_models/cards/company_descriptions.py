@@ -54,7 +54,7 @@ def company_descriptions_report(
         VegaChart(score_chart(rows["company_description"], "score")),
         Markdown("### What was said of which sentences"),
         VegaChart(confusion_chart(confusion, "company", "other")),
-        *reliability_section(metrics["reliability"], "company descriptions"),
+        *reliability_section(metrics["reliability"], "company descriptions", called),
         *seeds_section(
             metrics,
             lambda group, measure: f"{_measure(metrics, measure)}, {GROUPS[group]}",

@@ -296,20 +296,23 @@ def confusion_chart(
     )
 
 
-def reliability_section(reliability: dict[str, list[dict]], positives: str) -> list:
+def reliability_section(
+    reliability: dict[str, list[dict]], positives: str, resampled: str
+) -> list:
     """Whether the probabilities of a classifier can be believed.
 
     Args:
         reliability: system -> bins: from, to, sentences, predicted, observed, low,
             high.
         positives: what the probabilities are of.
+        resampled: what the bootstrap draws.
     """
     return [
         Markdown("### Can its probabilities be believed?"),
         Markdown(
             "On the dashed line, three in ten of those with a probability of 30% are "
             f"{positives}. In each range of probabilities: the share that are, with "
-            "its 95% interval from a bootstrap over employers. Below: how many "
+            f"its 95% interval from a bootstrap over {resampled}. Below: how many "
             "sentences there are in each range."
         ),
         VegaChart(reliability_chart(reliability)),
