@@ -237,6 +237,50 @@ def test_scored_pairs_across_parts_are_not_learnt(tmp_path):
             assert part[row.text] == part[row.other] == row.part
 
 
+def like_and_unlike(count=40):
+    """Pairs of one skill, and of two, with their scores."""
+    like = [row | {"score": 1.0} for row in many(count)]
+    unlike = [pair(f"skill {n}", f"skill {n + 1}", score=0.2) for n in range(count - 1)]
+    return [*like, *unlike]
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_held_out_part_of_one_score_is_ranked_by_labels_alone(tmp_path, part, capsys):
+    """Its rank correlation would be undefined, and no model with it is published."""
+    alone = [pair(f"held out {n}", f"its label {n}", score=0.9) for n in range(4)]
+    found = prepare(tmp_path, like_and_unlike(), scored(), **{part: alone})
+    reason = "all pairs of its part have one score"
+    aside = {row["reason"]: row["pairs"] for row in found.report["kept_aside"]}
+    assert aside[reason] == 4
+    assert found.kept_aside["reason"].value_counts()[reason] == 4
+    funnel = [row["pairs"] for row in found.report["funnel"]]
+    assert funnel[-2] - funnel[-1] == 4
+    assert funnel[0] - funnel[-1] == len(found.kept_aside)
+    assert found.report["parts"][part]["scored_pairs"] == 0
+    assert part not in set(found.pairs["part"])
+    asked = found.queries[found.queries["part"] == part]
+    assert set(asked["text"]) == {row["other"] for row in alone}
+    said = f"{part}: all pairs (4) have the score 0.9"
+    assert said in capsys.readouterr().out
+
+
+def test_a_part_without_labels_and_with_one_score_is_refused(tmp_path):
+    alone = [pair(f"held out {n}", f"other {n}", score=0.1) for n in range(4)]
+    message = r"test: no label.* two pairs of different score.*\(--test-data brings one"
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path, like_and_unlike(), scored(), test=alone)
+
+
+def test_training_pairs_of_one_score_are_refused(tmp_path):
+    """CoSENT compares pairs of different scores: there are none to learn from."""
+    rows = [row | {"score": 1.0} for row in many()]
+    held_out = [pair(f"s {n}", f"t {n}", score=n / 4) for n in range(5)]
+    test = [pair(f"u {n}", f"v {n}", score=n / 4) for n in range(5)]
+    message = r"train: all pairs \(120\) have the score 1, from which nothing can be"
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path, rows, scored(), validation=held_out, test=test)
+
+
 def test_official_parts_stay_and_training_skills_that_share_their_labels_leave(
     tmp_path,
 ):

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import spearmanr
+from test_skill_similarity import like_and_unlike, many, pair, prepare, scored
 
 from flows import artifacts as artifacts_of
 from flows import errors_of, report_of, run_id_of
 from flows import run_flow as run_any
 from ojd_daps_language_models.archive import unpack_folder
 from ojd_daps_language_models.configs import SkillSimilarityConfig
+from ojd_daps_language_models.publishing.scores import list_measures
 from ojd_daps_language_models.tasks import skill_similarity
 from ojd_daps_language_models.training.metrics import bootstrap, mean, of_sums
 
@@ -173,6 +175,47 @@ def test_training_goes_on_where_there_is_no_test_part(request, tiny_bert, run, m
         *(tokens, queries, found["related"], tiny_bert, config, 1, [0])
     )
     assert log[f"validation_{measure}"].notna().sum() == 1
+
+
+def test_scores_choose_the_epoch_where_validation_has_nothing_else(tmp_path, tiny_bert):
+    """As when training is on ESCO, and validation on pairs of related skills."""
+    found, config = prepare(tmp_path, many()), SkillSimilarityConfig()
+    validation = [
+        {"text": f"s {n}", "other": f"t {n * n}", "score": n / 4, "part": "validation"}
+        for n in range(5)
+    ]
+    pairs = pd.concat([found.pairs, pd.DataFrame(validation)], ignore_index=True)
+    queries = found.queries[found.queries["part"] != "validation"]
+    tokens = skill_similarity.tokenize(
+        *(found.skills, queries, pairs, found.owners, tiny_bert, config)
+    )
+    _, log = skill_similarity.train(
+        *(tokens, queries, found.related, tiny_bert, config, 1, [0])
+    )
+    assert log["validation_spearman"].notna().sum() == 1
+
+
+@pytest.mark.parametrize("unlike", [[], ["xylem", "quartz"]])
+def test_what_a_small_test_part_can_say_is_published(tmp_path, tiny_bert, unlike):
+    """With one score there is no correlation, and for TF-IDF all pairs may be alike."""
+    test = [pair(f"abc {n}", f"uvw {n + 5}", score=1.0) for n in range(4)]
+    test += [pair("abc 1", other, score=0.0) for other in unlike]
+    found = prepare(tmp_path, like_and_unlike(), scored(), test=test)
+    config = SkillSimilarityConfig()
+    tokens = skill_similarity.tokenize(
+        *(found.skills, found.queries, found.pairs, found.owners, tiny_bert, config)
+    )
+    models, _ = skill_similarity.train(
+        *(tokens, found.queries, found.related, tiny_bert, config, 0, [0])
+    )
+    metrics, *_ = skill_similarity.evaluate(
+        *(tokens, found.skills, found.queries, tiny_bert, models, config, [0])
+    )
+    asked = {measure.path[0] for measure in list_measures(metrics["scores"])}
+    assert asked == {"alternative_labels", *(["scored_pairs"] if unlike else [])}
+    if unlike:
+        floor = metrics["scores"]["scored_pairs"]["spearman"]["tfidf"]
+        assert floor == {"value": 0, "low": 0, "high": 0}
 
 
 def test_scores_of_pairs_are_correlated_with_similarities(home, two_seeds):

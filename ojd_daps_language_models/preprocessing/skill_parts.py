@@ -90,7 +90,11 @@ def divide_skills(skills: pd.DataFrame, given: Iterable[str], split) -> pd.Serie
 def keep_within_parts(
     pairs: pd.DataFrame, skills: pd.DataFrame, labels: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Pairs within one part, with it and their cluster, and all others."""
+    """Pairs within one part, with it and their cluster, and all others.
+
+    Not even scored on are those of a held-out and a training skill: scores are said to
+    be of skills that training did not see.
+    """
     # A label of several skills is in the part of all of them: these are one cluster.
     part_of = dict(zip(labels["key"], labels["part"], strict=True))
     one, other = pairs["key"].map(part_of), pairs["other_key"].map(part_of)
@@ -103,6 +107,34 @@ def keep_within_parts(
     cluster = pairs["key"].map(skills.set_index("key")["cluster"])
     kept = pairs.assign(part=one, cluster=cluster)[~left & ~crossing]
     return kept, pd.concat(aside, ignore_index=True)
+
+
+def keep_different_scores(pairs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Pairs of parts in which scores differ, or that have none, and all others.
+
+    With a single score there is no rank correlation.
+
+    Args:
+        pairs: of `keep_within_parts`.
+
+    Raises:
+        ValueError: training pairs have a single score, and the loss is always 0.
+    """
+    distinct = pairs.groupby("part")["score"].transform("nunique")
+    alone = pairs["score"].notna() & (distinct == 1)
+    for part, scores in pairs[alone].groupby("part")["score"]:
+        said = f"{part}: all pairs ({len(scores):,}) have the score {scores.iloc[0]:g}"
+        if part == TRAIN:
+            raise ValueError(
+                f"{said}, from which nothing can be learnt; expected different scores, "
+                "or pairs without a column of scores"
+            )
+        print(
+            f"{said}, and no rank correlation; they are kept aside. Bring a part with "
+            f"other scores (--{part}-data), or more pairs"
+        )
+    aside = set_aside(pairs[alone], "all pairs of its part have one score", "one score")
+    return pairs[~alone], aside
 
 
 def describe_parts(

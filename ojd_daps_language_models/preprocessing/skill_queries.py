@@ -66,7 +66,8 @@ def check_queries(queries: pd.DataFrame, scored: pd.DataFrame) -> None:
         if not (asked["part"] == part).any() and scores.nunique() < 2:
             raise ValueError(
                 f"{part}: no label to find a skill by, and no two pairs of different "
-                "score; expected skills with other labels, or pairs with scores"
+                "score; expected skills with other labels, or different scores of "
+                f"pairs of skills of this part alone (--{part}-data brings one)"
             )
 
 

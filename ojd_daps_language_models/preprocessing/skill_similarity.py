@@ -25,6 +25,7 @@ from ojd_daps_language_models.preprocessing.skill_parts import (
     compare_parts,
     describe_parts,
     divide_skills,
+    keep_different_scores,
     keep_parts_apart,
     keep_within_parts,
     link_skills,
@@ -42,6 +43,7 @@ STAGES = {
     "duplicate": "each once",
     "held out": "with no label in a held-out part",
     "crossing": "within one part",
+    "one score": "in a part with different scores, where pairs have one",
 }
 ATTRIBUTION = "This service uses the ESCO classification of the European Commission."
 
@@ -98,7 +100,8 @@ def prepare_skills(
 
     Raises:
         ValueError: no pair is left, too few skills to split, official parts that share
-            labels, no training skill left, or nothing to score on.
+            labels, no training skill left, training pairs of a single score, or nothing
+            to score on.
     """
     pairs, aside = tidy_pairs(given)
     if pairs.empty:
@@ -118,7 +121,8 @@ def prepare_skills(
     labels["part"] = labels["skill"].map(skills["part"])
 
     pairs, apart = keep_within_parts(pairs, skills, labels)
-    aside = pd.concat([aside, moved, apart], ignore_index=True)
+    pairs, alone = keep_different_scores(pairs)
+    aside = pd.concat([aside, moved, apart, alone], ignore_index=True)
     print_kept(len(pairs), aside, "pair")
     if not (skills["part"] == TRAIN).any():
         raise ValueError(f"no training skill is left: {nothing_left(aside, 'pair')}")

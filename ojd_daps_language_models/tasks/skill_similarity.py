@@ -68,8 +68,9 @@ def train(
 ) -> tuple[list[bytes], pd.DataFrame]:
     """Train a model for each seed; validation chooses its epoch.
 
-    The epoch is that of the highest mean reciprocal rank of skills by other labels, or,
-    where pairs have scores, of the highest rank correlation with them.
+    The epoch is that of the highest mean reciprocal rank of skills by other labels. It
+    is that of the highest rank correlation where validation pairs have scores, and so
+    have training pairs, or validation has no other labels.
 
     Args:
         tokens: from `tokenize`.
@@ -250,7 +251,8 @@ def _validate(
     settings = (4 * config.training.batch_size, config.training.precision)
     pairs = tokens["pairs"]
     pairs = pairs[(pairs["part"] == "validation") & pairs["score"].notna()]
-    if scored and pairs["score"].nunique() > 1:
+    chosen = (queries["part"] == "validation") & (queries["task"] == LABELS)
+    if pairs["score"].nunique() > 1 and (scored or not chosen.any()):
         needed = _needed(pairs["text"], pairs["other"])
 
         def correlation(model) -> float:
@@ -261,7 +263,6 @@ def _validate(
             )
 
         return "spearman", correlation
-    chosen = (queries["part"] == "validation") & (queries["task"] == LABELS)
     asked = queries[chosen].assign(number=tokens["queries"][chosen])
     needed = _needed(tokens["names"], asked["number"])
 

@@ -102,6 +102,9 @@ def _statistics(rows: pd.DataFrame, system: str) -> tuple[dict, int]:
     if rows["task"].iloc[0] == PAIRS:
         score = rows["score"].to_numpy()
         statistic = metrics.of_items(spearman, score, said, cluster)
+        if (said == said[0]).all():
+            # TF-IDF of pairs that share no characters: as good as chance, not undefined
+            statistic = _zeros
         return {"spearman": statistic}, len(clusters)
     query = rows.groupby(["file", "text"]).ngroup().to_numpy()
     values = score_queries(said, query)
@@ -117,6 +120,10 @@ def _statistics(rows: pd.DataFrame, system: str) -> tuple[dict, int]:
         )
         for measure in wanted
     }, len(clusters)
+
+
+def _zeros(weights: np.ndarray) -> np.ndarray:
+    return np.zeros(len(weights))
 
 
 def score_systems(found: pd.DataFrame, evaluation) -> dict:
