@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 from test_card_ner import artifacts as ner_artifacts
 from test_cards import company_artifacts, mlm_artifacts, nsp_artifacts
-from test_skill_similarity_card import ATTRIBUTION, skill_artifacts
+from test_skill_similarity_card import ATTRIBUTION, of_pairs, skill_artifacts
 from vl_convert import vegalite_to_png
 
 from ojd_daps_language_models import PROJECT_DIR
@@ -651,6 +651,16 @@ def test_it_says_what_kept_sentences_together(tmp_path):
     assert re.findall(r"trained on [\d,]+ sentences from [\d,]+ (\w+)\.", text) == [
         "adverts"
     ]
+
+
+def test_it_says_on_how_many_unlike_pairs_the_correlation_rests(tmp_path):
+    run = make_run("skill_similarity")
+    assert "of unlike skills" not in write(tmp_path, run)
+    of_pairs(run)
+    assert "of unlike skills" not in write(tmp_path, run)  # an earlier run
+    of_pairs(run, unlike_pairs=3)
+    told = "with scores of 30 pairs, 3 of them of unlike skills, with a score below 0.8"
+    assert told in write(tmp_path, run)
 
 
 def test_it_says_where_intervals_do_not_tell_of_other_employers(tmp_path):

@@ -244,6 +244,20 @@ def like_and_unlike(count=40):
     return [*like, *unlike]
 
 
+def test_unlike_pairs_of_each_part_are_counted(tmp_path):
+    """A division by skill leaves few of them, and on these the correlation rests."""
+    split = {"validation": 0.3, "test": 0.3}
+    found = prepare(tmp_path, like_and_unlike(), scored(split=split))
+    pairs = found.pairs.dropna(subset="score")
+    assert set(found.report["parts"]) == set(pairs["part"])
+    for part, counts in found.report["parts"].items():
+        scores = pairs.loc[pairs["part"] == part, "score"]
+        assert counts["scored_pairs"] == len(scores)
+        assert counts["unlike_pairs"] == (scores == 0.2).sum() > 0
+    report = prepare(tmp_path, many()).report
+    assert {counts["unlike_pairs"] for counts in report["parts"].values()} == {0}
+
+
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_a_held_out_part_of_one_score_is_ranked_by_labels_alone(tmp_path, part, capsys):
     """Its rank correlation would be undefined, and no model with it is published."""

@@ -91,6 +91,15 @@ def skill_artifacts(seeds: list[int]) -> dict:
     }
 
 
+def of_pairs(artifacts: dict, **counts: int) -> None:
+    """Make of artifacts those of a run on pairs with scores."""
+    artifacts["metrics"]["scores"] = {"scored_pairs": {"spearman": systems(0.4)}}
+    artifacts["metrics"]["scored_pairs"] = 30
+    artifacts["metrics"] |= by_seed(artifacts["metrics"]["scores"], [42])
+    test = artifacts["data_report"]["parts"]["test"] | {"scored_pairs": 30} | counts
+    artifacts["data_report"]["parts"]["test"] = test
+
+
 def report(seeds=(42,), change=lambda artifacts: None) -> Card:
     card, given = Card(), skill_artifacts(list(seeds))
     change(given)
@@ -143,9 +152,7 @@ def test_without_areas_training_or_scores_of_labels_it_still_says_what_it_knows(
         given["space"]["neighbours"] = []
         given["training_log"] = pd.DataFrame()
         given["data_report"]["attribution"] = None
-        given["metrics"]["scores"] = {"scored_pairs": {"spearman": systems(0.4)}}
-        given["metrics"]["scored_pairs"] = 30
-        given["metrics"] |= by_seed(given["metrics"]["scores"], [42])
+        of_pairs(given)
 
     card = report(change=bare)
     assert "On 30 scores of pairs" in card.text()
@@ -153,3 +160,10 @@ def test_without_areas_training_or_scores_of_labels_it_still_says_what_it_knows(
     assert "ESCO" not in card.text()
     (drawn,) = [chart for chart in card.charts() if "facet" in chart]
     assert {row["area"] for row in drawn["data"]["values"]} == {"skills"}
+
+
+def test_it_says_on_how_many_unlike_pairs_the_correlation_rests():
+    told = "the scores of 30 pairs, 3 of them of unlike skills"
+    assert told in report(change=lambda given: of_pairs(given, unlike_pairs=3)).text()
+    assert "of unlike skills" not in report(change=of_pairs).text()  # an earlier run
+    assert "of unlike skills" not in report().text()

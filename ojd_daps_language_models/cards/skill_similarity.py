@@ -150,12 +150,25 @@ def _how_to_read(metrics: dict, report: dict) -> str:
         f"{metrics['skills']:,} skills are candidates, also those of training. Mean "
         "reciprocal rank: one by the place of the first right skill. Recall at k: the "
         "share of right skills among the first k. R-precision at k: the same, but out "
-        "of k where more than k are right. Of a label of several skills each is right; "
+        f"of k where more than k are right. {_rests_on(metrics, report)}"
+        "Of a label of several skills each is right; "
         f"{report['queries']['names_left_out']:,} other labels that are the name of a "
         "skill are left out. TF-IDF is of three to five characters in a row. "
         f"{metrics['truncated']:,} of these texts are longer than what the model reads "
         f"and were cut. Architecture: {metrics['architecture']}. "
         f"After the encoder: {metrics['head']}."
+    )
+
+
+def _rests_on(metrics: dict, report: dict) -> str:
+    """How many of the scored pairs are unlike: earlier runs do not say."""
+    unlike = report["parts"]["test"].get("unlike_pairs")
+    if "scored_pairs" not in metrics["scores"] or unlike is None:
+        return ""
+    return (
+        "Rank correlation: of similarities with the scores of "
+        f"{metrics['scored_pairs']:,} pairs, {unlike:,} of them of unlike skills, with "
+        "a score below `data.same_from`. "
     )
 
 

@@ -142,13 +142,24 @@ def describe_parts(
     labels: pd.DataFrame,
     relations: pd.DataFrame,
     scored: pd.DataFrame,
+    same_from: float,
 ) -> dict[str, dict]:
-    """How much there is of everything in each part."""
+    """How much there is of everything in each part.
+
+    Args:
+        skills: with their part, as all of these.
+        labels: likewise.
+        relations: likewise.
+        scored: pairs with scores.
+        same_from: score from which a pair has two labels of one skill; others are
+            unlike.
+    """
     tables = {
         "skills": skills,
         "labels": labels,
         "relations": relations,
         "scored_pairs": scored,
+        "unlike_pairs": scored[scored["score"] < same_from],
     }
     parts = [*PARTS, *([LEFT_OUT] if LEFT_OUT in set(skills["part"]) else [])]
     return {

@@ -91,10 +91,10 @@ def prepare_skills(
 
     Returns:
         Its report has `funnel` (stage, pairs left), `kept_aside` (reason, pairs),
-        `parts` (skills, labels, relations and scored pairs of each), `positives` (kind,
-        how many), `shared_labels` (labels of several skills, and those skills),
-        `relations` (all, and those across parts), `queries` (counts of what is asked
-        and left out), `overlap` (of each held-out part with training),
+        `parts` (skills, labels, relations, scored pairs and, of these, unlike ones of
+        each), `positives` (kind, how many), `shared_labels` (labels of several skills,
+        and those skills), `relations` (all, and those across parts), `queries` (counts
+        of what is asked and left out), `overlap` (of each held-out part with training),
         `seen_by_checkpoint` (the same with `seen`, or None), `attribution` (ESCO's, or
         None) and `fingerprint` (of parts, labels, scores and queries in any order).
 
@@ -144,7 +144,9 @@ def prepare_skills(
     report = {
         "funnel": funnel(aside, len(pairs), "pair", STAGES),
         "kept_aside": count_reasons(aside, "pair"),
-        "parts": describe_parts(skills, labels, relations, scored),
+        "parts": describe_parts(
+            skills, labels, relations, scored, config.data.same_from
+        ),
         "positives": learnt.pairs["kind"].value_counts().to_dict(),
         "shared_labels": _count_shared(labels),
         "relations": {
