@@ -246,7 +246,7 @@ class CompanyDescriptionsFlow(FlowSpec):
         """Publish the model with its card, where that was asked for."""
         self.published = publish(
             stored_run(self),
-            collect_private_texts(self.sentences, self.origin),
+            lambda: collect_private_texts(self.sentences, self.origin),
             self.push_to,
         )
         self.next(self.end)

@@ -140,7 +140,7 @@ class MLMFlow(FlowSpec):
         check_examples(
             self.push_to,
             describe_data(self)[1],
-            collect_private_texts(self.adverts, self.origin),
+            lambda: collect_private_texts(self.adverts, self.origin),
         )
         self.next(self.tokenize)
 
@@ -245,7 +245,7 @@ class MLMFlow(FlowSpec):
         """Publish the model with its card, where that was asked for."""
         self.published = publish(
             stored_run(self),
-            collect_private_texts(self.adverts, self.origin),
+            lambda: collect_private_texts(self.adverts, self.origin),
             self.push_to,
         )
         self.next(self.end)

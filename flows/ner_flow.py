@@ -149,7 +149,7 @@ class NERFlow(FlowSpec):
         check_examples(
             self.push_to,
             self.config,
-            collect_private_texts(self.texts, self.origin),
+            lambda: collect_private_texts(self.texts, self.origin),
         )
         self.labels = self.data_report["labels"]
         self.next(self.tokenize)
@@ -254,7 +254,7 @@ class NERFlow(FlowSpec):
         """Publish the model with its card, where that was asked for."""
         self.published = publish(
             stored_run(self),
-            collect_private_texts(self.texts, self.origin),
+            lambda: collect_private_texts(self.texts, self.origin),
             self.push_to,
         )
         self.next(self.end)

@@ -255,7 +255,7 @@ class NSPFlow(FlowSpec):
         """Publish the model with its card, where that was asked for."""
         self.published = publish(
             stored_run(self),
-            collect_private_texts(self.adverts, self.origin),
+            lambda: collect_private_texts(self.adverts, self.origin),
             self.push_to,
         )
         self.next(self.end)

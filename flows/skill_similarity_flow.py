@@ -261,7 +261,7 @@ class SkillSimilarityFlow(FlowSpec):
         """Publish the model with its card, where that was asked for."""
         self.published = publish(
             stored_run(self),
-            collect_private_texts(self.pairs, self.origin),
+            lambda: collect_private_texts(self.pairs, self.origin),
             self.push_to,
         )
         self.next(self.end)

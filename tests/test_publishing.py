@@ -29,6 +29,7 @@ from ojd_daps_language_models.publishing.guard import (
     inspect,
     refuse_examples,
 )
+from ojd_daps_language_models.publishing.publish import check_examples, publish
 
 CONFIG = {"model_type": "bert", "vocab_size": 4, "id2label": {"0": "OTHER"}}
 TOKENS = {
@@ -647,3 +648,16 @@ def test_a_file_that_cannot_be_read_is_named(files, message, tmp_path):
 def test_a_folder_without_a_card_was_not_looked_through(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no README\.md"):
         inspect(tmp_path / "nowhere", [], {}, ["GB"])
+
+
+def test_what_publishes_nothing_reads_no_earlier_run(tmp_path):
+    """Its data may be gone by then, and a trained model must not hang on that."""
+
+    def texts():
+        raise FileNotFoundError("the adverts of an earlier run")
+
+    config = {"evaluation": {"examples": ["She wants SQL."]}}
+    check_examples(None, config, texts)
+    assert publish(make_run(tmp_path), texts, None) is None
+    with pytest.raises(FileNotFoundError):
+        check_examples("charity/model", config, texts)

@@ -1,7 +1,7 @@
 """From a run to the hub: write the folder, look through it, push it."""
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,9 @@ def check_publishing(
 
 
 def check_examples(
-    push_to: str | None, config: Mapping[str, Any], private_texts: Iterable[str]
+    push_to: str | None,
+    config: Mapping[str, Any],
+    private_texts: Callable[[], Iterable[str]],
 ) -> None:
     """Raise ValueError if a run that is to publish has an example that may not leave:
     of its data, held out or not, or with personal data in it.
@@ -48,13 +50,14 @@ def check_examples(
     Args:
         push_to: `OWNER/NAME` on the hub; None where nothing is to be published.
         config: its examples are `fill_mask` or `examples` of `evaluation`.
-        private_texts: of `getters.checkpoints.collect_private_texts`.
+        private_texts: gives `getters.checkpoints.collect_private_texts`; it is asked
+            only where that matters, for it reads the data of earlier runs.
     """
     for name in ("fill_mask", "examples"):
         if push_to and (examples := config["evaluation"].get(name)):
             refuse_examples(
                 examples,
-                private_texts,
+                private_texts(),
                 f"evaluation.{name}",
                 *_personal_data(config),
             )
@@ -86,13 +89,15 @@ def export(
 
 
 def publish(
-    run: dict[str, Any], private_texts: Iterable[str], push_to: str | None
+    run: dict[str, Any],
+    private_texts: Callable[[], Iterable[str]],
+    push_to: str | None,
 ) -> dict[str, Any] | None:
     """Push model, tokenizer and card of a run to the hub, in one commit.
 
     Args:
         run: see `getters.runs.describe_run`.
-        private_texts: of `getters.checkpoints.collect_private_texts`.
+        private_texts: as of `check_examples`.
         push_to: `OWNER/NAME`; None publishes nothing.
 
     Returns:
@@ -110,7 +115,7 @@ def publish(
         )
         return None
     with tempfile.TemporaryDirectory() as folder:
-        guard = export(run, private_texts, Path(folder), push_to)
+        guard = export(run, private_texts(), Path(folder), push_to)
         pushed = push_folder(
             Path(folder),
             push_to,
