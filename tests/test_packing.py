@@ -45,6 +45,17 @@ def test_some_blocks_are_what_they_are_among_all(lengths, width, separate, data)
         assert (some == among_all[rows]).all()
 
 
+@given(adverts, widths, st.booleans())
+def test_stretches_are_what_each_advert_has_in_each_block(lengths, width, separate):
+    blocks = pack(tokens_of(lengths), width, padding=0, separate=separate)
+    counts = [
+        (row == advert).sum()
+        for row in blocks[:].adverts
+        for advert in np.unique(row[row >= 0])
+    ]
+    assert blocks.stretches().tolist() == counts
+
+
 @given(adverts, widths)
 def test_packed_blocks_waste_less_than_one_block(lengths, width):
     blocks = pack(tokens_of(lengths), width, padding=0)[:]

@@ -81,8 +81,9 @@ def _how_to_read(metrics: dict) -> str:
         "another; the floor sees neither. In brackets: 95% intervals from a bootstrap "
         "over adverts; the change is paired. "
         "A word counts as right at k when each of its tokens is among the model's k "
-        "likeliest. Perplexity is per hidden token and compares only models with this "
-        f"tokenizer. Head of the checkpoint before training: {metrics['head']}."
+        "likeliest; a punctuation mark is a word. Perplexity is per hidden token and "
+        "compares only models with this tokenizer. Head of the checkpoint before "
+        f"training: {metrics['head']}."
     )
 
 

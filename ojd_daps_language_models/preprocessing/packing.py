@@ -81,6 +81,10 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def stretches(self) -> np.ndarray:
+        """Tokens of each stretch of one advert in one block, in their order."""
+        return np.diff(np.union1d(self.starts, self._ends))
+
     def __getitem__(self, rows: slice | Sequence[int]) -> Rows:
         real = self._columns < self.sizes[rows][:, None]
         places = (self.starts[rows][:, None] + self._columns)[real]

@@ -191,6 +191,10 @@ class MaskedBlocks(torch.utils.data.Dataset):
         """Tokens in each block, padding not counted."""
         return self.blocks.sizes.tolist()
 
+    def stretches(self) -> np.ndarray:
+        """Tokens of each stretch of one advert, which attend to each other alone."""
+        return self.blocks.stretches()
+
     def arrays(self) -> list[np.ndarray]:
         """All that batches and their order are made of, but for what is hidden."""
         blocks = self.blocks

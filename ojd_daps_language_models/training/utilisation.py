@@ -47,7 +47,7 @@ def flop_per_token(
 
     Args:
         model: of transformers.
-        lengths: tokens of inputs as they are in training, each attending to all.
+        lengths: tokens that attend to each other, of inputs as they are in training.
         head_share: of tokens that reach the head; heads with few labels hardly count.
     """
     encoder = model.base_model
@@ -67,7 +67,8 @@ class Utilisation(TrainerCallback):
     Evaluation is not in it; saving is, since steps wait for it.
 
     Args:
-        trainer: whose training set tells its `lengths`.
+        trainer: whose training set tells its `lengths`, and its `stretches` where
+            tokens of one input do not all attend to each other.
         name: of the training.
     """
 
@@ -93,17 +94,20 @@ class Utilisation(TrainerCallback):
 
     def _describe(self, args, state) -> str:
         trainer = self._trainer
-        lengths = trainer.train_dataset.lengths()
+        inputs = trainer.train_dataset
+        stretches = getattr(inputs, "stretches", inputs.lengths)()
         model = trainer.accelerator.unwrap_model(trainer.model)
         epochs = self._steps / (state.max_steps / state.num_train_epochs)
-        tokens = epochs * np.sum(lengths) / args.world_size
-        flop = tokens * flop_per_token(model, lengths, trainer.head_share)
+        tokens = epochs * np.sum(stretches)
+        flop = tokens * flop_per_token(model, stretches, trainer.head_share)
         name, dtype = ("bf16", torch.bfloat16) if args.bf16 else ("fp32", torch.float32)
-        achieved, ceiling = flop / self._seconds, matrix_ceiling(args.device, dtype)
+        achieved = flop / args.world_size / self._seconds
+        ceiling = matrix_ceiling(args.device, dtype)
+        of_each = " on each GPU" if args.world_size > 1 else ""
         return (
             f"{tokens / self._seconds:,.0f} tokens/s, model FLOP utilisation "
             f"{achieved / ceiling:.0%}: {achieved / 1e12:.3g} of the "
-            f"{ceiling / 1e12:.3g} TFLOP/s of a matrix product in {name}"
+            f"{ceiling / 1e12:.3g} TFLOP/s of a matrix product in {name}{of_each}"
         )
 
 
