@@ -398,6 +398,26 @@ b O
     assert len(aside) == 0
 
 
+@pytest.mark.parametrize("begin", ["", "\ufeff", "a B-X\n\n"])
+def test_one_docstart_is_a_header_and_several_begin_adverts(begin, tmp_path):
+    path, texts = tmp_path / "a.conll", "-DOCSTART- -X- O\nb B-X\n\nc B-X\n\n"
+    found, _ = read(write(path, begin + texts))
+    assert found["text"].tolist()[-2:] == ["b", "c"]
+    assert found["advert"].isna().all()
+    path = write(
+        tmp_path / "a.conll", begin + texts + texts.replace("\n\n", "\r\n\r\n")
+    )
+    adverts = read(path)[0]["advert"].dropna().tolist()
+    assert adverts == ["a.conll:1"] * 2 + ["a.conll:2"] * 2
+
+
+def test_comments_below_the_only_docstart_are_of_all_texts(tmp_path):
+    content = "-DOCSTART- -X- O\n# employer = Acme\n\nb B-X\n\nc B-X\n"
+    columns = {"id": None, "advert": None}
+    found, _ = read(write(tmp_path / "a.conll", content), columns)
+    assert found["employer"].tolist() == ["Acme", "Acme"]
+
+
 def test_no_other_blank_parts_the_columns_of_conll(tmp_path):
     found, _ = read(write(tmp_path / "a.conll", "25\u00a0000 B-X\n\u2028 O\n"))
     assert spans_of(found.loc[0]) == [(0, "25\u00a0000", "X")]

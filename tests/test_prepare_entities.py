@@ -198,6 +198,23 @@ def test_parts_that_share_sentences_are_refused():
         prepare_texts({"train": [chunk(rows)], "test": [chunk(test)]}, config)
 
 
+@pytest.mark.parametrize(
+    ("whose", "kind"),
+    [
+        ({"advert": "A1"}, "adverts"),
+        ({"advert": None, "employer": "Acme"}, "employers"),
+    ],
+)
+def test_a_test_part_of_one_group_has_no_intervals(whose, kind):
+    rows = rows_of()
+    given = {"train": [chunk(rows[6:])], "test": [chunk(rows[:6])]}
+    prepare_texts(given, CONFIG)
+    given = {"train": [chunk(rows[6:])], "test": [chunk([r | whose for r in rows[:6]])]}
+    message = rf"test: intervals are over {kind}, and its 6 texts are of one;"
+    with pytest.raises(ValueError, match=message):
+        prepare_texts(given, CONFIG)
+
+
 def test_the_test_part_cannot_choose_the_epoch():
     official = [chunk(rows_of()[:6])]
     given = {"train": [chunk(rows_of())], "validation": official, "test": official}
@@ -256,7 +273,8 @@ def test_sentences_of_an_advert_are_read_together_and_stay_apart(tiny_bert):
     for number, row in enumerate(rows):
         row["advert"] = f"a{number % 8}"
         row["employer"] = row["advert"]
-    texts = prepare_texts({"train": [chunk(rows)]}, CONFIG).texts
+    config = NERConfig(personal_data={"names": None}, split={"test": 0.25})
+    texts = prepare_texts({"train": [chunk(rows)]}, config).texts
     apart, together = (
         {
             part: Windows(**fields)

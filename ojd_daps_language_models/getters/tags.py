@@ -5,10 +5,11 @@ Marcus, 1995), BIOES and BILOU; B, I and O alone will do where a layer is one la
 in conlleval, a tag that goes on with nothing begins a span, which is then `repaired`.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, islice, pairwise
 from typing import Any
 
 from ojd_daps_language_models.getters.annotations import (
@@ -86,7 +87,8 @@ def read_conll(file: File, layers: Mapping[str, str] | None) -> Iterator[Row]:
     """The texts of a CoNLL file, by the line of their first token.
 
     Their values are the comments before them, `# name = value`. Those between
-    `-DOCSTART-` and the blank line after it are of all texts until the next.
+    `-DOCSTART-` and the blank line after it are of all texts until the next; where
+    there are several, each begins an advert.
 
     Args:
         file: one token a line, and a blank line after each text.
@@ -108,7 +110,7 @@ def read_conll(file: File, layers: Mapping[str, str] | None) -> Iterator[Row]:
         text = as_text(stream, file, CONLL)
         for number, line in enumerate(chain(text, [""]), 1):
             line = line.rstrip(" \t\r\n")
-            if line and not line.startswith("-DOCSTART-"):
+            if line and not line.startswith(DOCUMENT):
                 fields = re.split("\t" if "\t" in line else " +", line)
                 comment = None if lines else _COMMENT.match(line)
                 if comment:
@@ -124,7 +126,17 @@ def read_conll(file: File, layers: Mapping[str, str] | None) -> Iterator[Row]:
             named, lines = {}, []
             if line:
                 adverts += 1
-                document = {DOCUMENT: f"{file.name}:{adverts}"}
+                document = {}
+                if adverts > 1 or _has_documents(file):
+                    document[DOCUMENT] = f"{file.name}:{adverts}"
+
+
+def _has_documents(file: File) -> bool:
+    """Whether `-DOCSTART-` parts adverts: where there is only one, it is a header."""
+    with open_stream(file, CONLL) as stream:
+        lines = (line.removeprefix(codecs.BOM_UTF8) for line in stream)
+        marks = (line for line in lines if line.startswith(DOCUMENT.encode()))
+        return len(list(islice(marks, 2))) == 2
 
 
 def _conll_text(

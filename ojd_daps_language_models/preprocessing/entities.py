@@ -37,7 +37,7 @@ from ojd_daps_language_models.preprocessing.spans import (
     follow,
     load_word_tokenizer,
 )
-from ojd_daps_language_models.preprocessing.splits import PARTS, TEST, TRAIN
+from ojd_daps_language_models.preprocessing.splits import PARTS, TEST, TRAIN, as_keys
 from ojd_daps_language_models.progress import progress_bar
 
 STAGES = {
@@ -102,7 +102,7 @@ def prepare_texts(
 
     Raises:
         ValueError: no text is left, there are no spans, most of them cannot be used,
-            too few groups to split, or too much overlap.
+            too few groups to split or to resample, or too much overlap.
     """
     names = config.personal_data.names
     nlp = load_name_pipeline(names)
@@ -132,6 +132,7 @@ def prepare_texts(
     if config.split.by == "advert":
         keys = [texts["advert"].fillna(texts["employer"]), keys[2]]
     texts["part"] = split_off(texts, given, keys, config.split, "text")
+    _refuse_one_group(texts[texts["part"] == TEST])
     keep_choosing_apart(texts, config.split.max_near_overlap, "text")
     overlap = compare_parts(texts, load_sentence_pipeline(), threshold, "text")
     texts = texts.drop(columns=["exact", "near"])
@@ -187,6 +188,18 @@ def words_of(texts: pd.DataFrame) -> list[list[str]]:
 def adverts_of(texts: pd.DataFrame) -> pd.Series:
     """The advert that each text is from; where none is given, it is one itself."""
     return texts["advert"].fillna(texts["id"])
+
+
+def resampled_of(test: pd.DataFrame) -> tuple[str, pd.Series]:
+    """What is resampled for intervals, and which of them each text belongs to.
+
+    Where no advert is given, texts of an employer may be sentences of the same one.
+    """
+    if test["advert"].notna().any():
+        return "adverts", test["advert"].fillna(test["employer"]).fillna(test["id"])
+    if test["employer"].notna().any():
+        return "employers", test["employer"].fillna(test["id"])
+    return "texts", test["id"]
 
 
 def unaligned_of(texts: pd.DataFrame, layer: str) -> list[list[tuple[int, int, str]]]:
@@ -329,6 +342,17 @@ def _refuse_spans(texts: pd.DataFrame, aside: pd.DataFrame) -> None:
                 f"{part}: none of its texts has a span that can be used"
                 + (f"; kept aside: {reasons}" if reasons else "")
             )
+
+
+def _refuse_one_group(test: pd.DataFrame) -> None:
+    """Refuse a test part of which every resample is the same."""
+    resampled, groups = resampled_of(test)
+    if as_keys(groups).nunique() < 2:
+        raise ValueError(
+            f"{TEST}: intervals are over {resampled}, and its {len(test):,} texts are "
+            "of one; expected two at least: bring more annotated texts, or enlarge "
+            "split.test"
+        )
 
 
 def _merge_copies(

@@ -12,6 +12,7 @@ from ojd_daps_language_models.configs import NERConfig
 from ojd_daps_language_models.preprocessing.entities import (
     adverts_of,
     join_texts,
+    resampled_of,
     spans_of,
     unaligned_of,
     words_of,
@@ -179,7 +180,7 @@ def evaluate(
     from ojd_daps_language_models.training.metrics import spread
 
     test = texts[texts["part"] == "test"]
-    resampled, grouping = _group(test)
+    resampled, grouping = resampled_of(test)
     scores, layers, said, examples = {}, {}, [], []
     by_seed = [{"seed": int(seed), "scores": {}} for seed in seeds]
     for place, layer in enumerate(labels):
@@ -225,18 +226,6 @@ def evaluate(
         pd.concat(said, ignore_index=True),
         examples,
     )
-
-
-def _group(test: pd.DataFrame) -> tuple[str, pd.Series]:
-    """What is resampled for intervals, and which of them each text belongs to.
-
-    Where no advert is given, texts of an employer may be sentences of the same one.
-    """
-    if test["advert"].notna().any():
-        return "adverts", test["advert"].fillna(test["employer"]).fillna(test["id"])
-    if test["employer"].notna().any():
-        return "employers", test["employer"].fillna(test["id"])
-    return "texts", test["id"]
 
 
 def _with_missed(
