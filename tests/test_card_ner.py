@@ -206,6 +206,19 @@ def test_it_begins_with_f1_beside_all_floors():
     assert "It was trained on 1,000 texts from 71 adverts." in beginning
 
 
+@pytest.mark.parametrize("resampled", ["texts", "employers"])
+def test_where_adverts_are_not_known_none_are_counted(resampled):
+    def change(given):
+        given["metrics"]["resampled"] = resampled
+        for part in given["data_report"]["parts"].values():
+            part["adverts"] = 0
+
+    text = report_on(change=change).text()
+    beginning = text[: text.index("## Scores")]
+    assert "It was scored on 240 texts that it never saw." in beginning
+    assert "It was trained on 1,000 texts." in beginning
+
+
 def test_scores_stand_by_label_and_system():
     card = report_on()
     rows = {row[""]: row for row in titled(card, "### SKILL")}

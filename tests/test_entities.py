@@ -418,6 +418,30 @@ def test_comments_below_the_only_docstart_are_of_all_texts(tmp_path):
     assert found["employer"].tolist() == ["Acme", "Acme"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.conll", "Cook B-X\n", "a comment before a text, such as '# advert = 12'"),
+        ("a.spacy", lambda: as_docbin(TEXTS), "the user data or an extension of a doc"),
+    ],
+)
+def test_a_name_of_employer_or_advert_that_no_text_has_is_refused(
+    name, content, expected, tmp_path
+):
+    """They would be missing without a word, and adverts be on two sides."""
+    path = write(tmp_path / name, content)
+    columns = {"employer": "firm", "advert": "posting"}
+    said = (
+        rf"{name}: no text has 'firm' and no 'posting'; expected {expected}\. Your .*"
+    )
+    said += r"data: {columns: {employer: null, advert: null}}"
+    for look in (iter_entities, check_entities):
+        with pytest.raises(ValueError, match=said):
+            list(look(path, EntityData(columns=columns)))
+    columns = dict.fromkeys(columns)
+    assert read(path, columns)[0]["advert"].isna().all()
+
+
 def test_no_other_blank_parts_the_columns_of_conll(tmp_path):
     found, _ = read(write(tmp_path / "a.conll", "25\u00a0000 B-X\n\u2028 O\n"))
     assert spans_of(found.loc[0]) == [(0, "25\u00a0000", "X")]

@@ -124,6 +124,17 @@ def test_texts_of_an_employer_are_no_advert():
     assert (texts.groupby("employer")["part"].nunique() == 1).all()
 
 
+def test_where_nothing_says_whose_texts_are_a_run_says_so(capsys):
+    warning = "adverts: neither they nor employers are known of any text, so sentences"
+    found = prepare_texts({"train": [chunk(rows_of())]}, CONFIG)
+    assert warning not in capsys.readouterr().out
+    assert sum(part["adverts"] for part in found.report["parts"].values()) == 40
+    rows = rows_of(advert=None, employer=None)
+    found = prepare_texts({"train": [chunk(rows)]}, CONFIG)
+    assert warning in capsys.readouterr().out
+    assert {part["adverts"] for part in found.report["parts"].values()} == {0}
+
+
 def test_spans_follow_where_personal_data_is_replaced():
     rows = rows_of()
     text = f"Ask jo.public@firm.example for the {rows[3]['text']}"

@@ -78,10 +78,11 @@ def ner_report(
 
 def summary(metrics: dict) -> str:
     """What came of a run, in plain words."""
+    adverts = f" of {metrics['postings']:,} adverts"
     said = (
         "The model finds entities in job adverts. It was scored on "
-        f"{metrics['texts']:,} texts of {metrics['postings']:,} adverts that it never "
-        "saw. "
+        f"{metrics['texts']:,} texts{adverts if whose(metrics) == 'adverts' else ''} "
+        "that it never saw. "
     )
     for layer, scores in metrics["scores"].items():
         f1 = {name: interval(score) for name, score in scores["micro"]["f1"].items()}

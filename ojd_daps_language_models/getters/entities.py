@@ -45,6 +45,11 @@ FORMATS = {
     **dict.fromkeys((".conll", ".iob", ".iob2", ".bio"), CONLL),
     ".spacy": DOCBIN,
 }
+# Where other files say whose a text is, for messages.
+OWNERS = {
+    "conll": "a comment before a text, such as '# advert = 12'",
+    "spacy": "the user data or an extension of a doc",
+}
 # What makes records of each kind, for messages.
 MARKS = {
     "label_studio": "'data' and 'annotations', or lists of records with 'labels'",
@@ -134,6 +139,8 @@ def _read(data, file: File, _: Sequence[str]) -> Iterator[Row]:
     if form == "records":
         form = _form_of_records(file, records, data)
         _check_columns(file, form, records, data)
+    else:
+        _check_owners(file, form, [row.values for row in first], data.columns)
     decode = _decoder(form, file, records, layers, data)
     columns = data.columns
     count = broken = 0
@@ -242,6 +249,25 @@ def _check_columns(file: File, form: str, records: Sequence[Record], data) -> No
         name for record in records for name in _names(_fields(record, form))
     )
     check_columns(file, [name for name in wanted if name], list(found))
+
+
+def _check_owners(file: File, form: str, records: Sequence[Record], columns) -> None:
+    """Raise where no text says whose it is by a name that the configuration has."""
+    missing = {
+        ours: name
+        for ours, name in (("employer", columns.employer), ("advert", columns.advert))
+        if name and all(value_at(record, name) is None for record in records)
+    }
+    if any(DOCUMENT in record for record in records):
+        missing.pop("advert", None)
+    if missing:
+        names = " and no ".join(map(repr, missing.values()))
+        nulls = ", ".join(f"{ours}: null" for ours in missing)
+        raise ValueError(
+            f"{file.name}: no text has {names}; expected {OWNERS[form]}. Your names go "
+            "into the configuration, or null where the file has none: data: "
+            f"{{columns: {{{nulls}}}}}"
+        )
 
 
 def _names(record: Record, before: str = "") -> Iterator[str]:

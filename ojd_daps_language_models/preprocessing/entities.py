@@ -118,6 +118,12 @@ def prepare_texts(
     tokenizer = load_word_tokenizer()
     texts, spans_aside, repaired = _align(texts, tokenizer, config.data.labels)
     _refuse_spans(texts, spans_aside)
+    if texts[["employer", "advert"]].isna().all(axis=None):
+        print(
+            "adverts: neither they nor employers are known of any text, so sentences "
+            "of one advert may be in different parts, and scores would flatter the "
+            "model"
+        )
     threshold = config.duplicates.near_threshold
     read = int(texts["spans"].str.len().sum()) + len(spans_aside)
     texts, repeated = drop_duplicates(
@@ -447,10 +453,11 @@ def _labels_of(texts: pd.DataFrame, data) -> dict[str, list[str]]:
 
 
 def _describe_parts(texts: pd.DataFrame) -> dict[str, dict]:
+    said = texts["advert"].notna().any()
     return {
         part: {
             "texts": len(rows),
-            "adverts": int(adverts_of(rows).nunique()),
+            "adverts": int(adverts_of(rows).nunique()) if said else 0,
             "employers": count_names(rows["employer"]),
             "words": int(rows["words"].str.len().sum()),
             **dict(
