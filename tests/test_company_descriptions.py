@@ -317,6 +317,19 @@ def test_sentences_of_an_advert_stay_together_where_no_employer_is_known(tmp_pat
     assert (sentences.groupby("advert")["part"].nunique() == 1).all()
 
 
+@pytest.mark.parametrize("by", ["employer", "advert"])
+def test_adverts_may_be_numbered_anew_for_each_employer(by, tmp_path):
+    data = [row | {"advert": number // 60} for number, row in enumerate(rows())]
+    text = f"data: {{columns: {{id: null}}}}\nsplit: {{by: {by}}}"
+    config = parse_config(text, CompanyDescriptionsConfig)
+    path = write(tmp_path / "data.jsonl", data)
+    given = iter_sentence_parts(path, None, None, config.data)
+    sentences = prepare_sentences(given, config).sentences
+    assert set(sentences["advert"]) == {"0", "1"}
+    keys = ["employer"] if by == "employer" else ["employer", "advert"]
+    assert (sentences.groupby(keys)["part"].nunique() == 1).all()
+
+
 def test_what_the_checkpoint_was_trained_on_is_counted(tmp_path):
     config = parse_config(
         "data: {columns: {id: null, advert: null}}", CompanyDescriptionsConfig

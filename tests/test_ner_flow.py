@@ -142,7 +142,7 @@ def test_intervals_come_from_a_resampling_of_adverts(trained, shallow_encoder):
     """Where two texts are of one advert, they are drawn together."""
     found, texts = trained[1], trained[1]["texts"]
     adverts = texts.groupby("part").cumcount() // 2
-    texts = texts.assign(advert=adverts.astype(str))
+    texts = texts.assign(advert=adverts.astype(str), employer=None)
     metrics, said, _ = ner.evaluate(
         *(found["tokens"], texts, found["labels"], shallow_encoder),
         *([found["model"]], NERConfig(), [42]),

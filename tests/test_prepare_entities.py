@@ -8,6 +8,7 @@ from ojd_daps_language_models.preprocessing.entities import (
     adverts_of,
     join_texts,
     prepare_texts,
+    resampled_of,
     spans_of,
     words_of,
 )
@@ -116,6 +117,26 @@ def test_no_employer_is_on_two_sides_and_adverts_are_known():
     ).all()
 
 
+@pytest.mark.parametrize("by", ["employer", "advert"])
+def test_adverts_may_be_numbered_anew_for_each_employer(by):
+    """Neither the split nor windows nor intervals take those of one number for one."""
+    rows = rows_of(80)
+    for number, row in enumerate(rows):
+        row["advert"] = str(number // 20 % 2)  # of two sentences each
+    config = NERConfig(personal_data={"names": None}, split={"by": by})
+    found = prepare_texts({"train": [chunk(rows)]}, config)
+    texts = found.texts
+    own = texts["employer"] + " " + texts["advert"]
+    parts = texts.groupby(texts["employer"] if by == "employer" else own)["part"]
+    assert (parts.nunique() == 1).all()
+    assert set(texts["advert"]) == {"0", "1"}
+    assert sum(part["adverts"] for part in found.report["parts"].values()) == 40
+    assert len(join_texts(texts)[0]) == 40
+    resampled, groups = resampled_of(texts)
+    assert resampled == "adverts"
+    assert (pd.factorize(groups)[0] == pd.factorize(own)[0]).all()
+
+
 def test_texts_of_an_employer_are_no_advert():
     """Whole adverts without an id of their own are not read together."""
     rows = rows_of(advert=None)
@@ -212,7 +233,7 @@ def test_parts_that_share_sentences_are_refused():
 @pytest.mark.parametrize(
     ("whose", "kind"),
     [
-        ({"advert": "A1"}, "adverts"),
+        ({"advert": "A1", "employer": "Acme"}, "adverts"),
         ({"advert": None, "employer": "Acme"}, "employers"),
     ],
 )

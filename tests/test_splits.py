@@ -1,11 +1,16 @@
 """What belongs together stays together, whatever the order of rows."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ojd_daps_language_models.preprocessing.splits import linked_groups, split_groups
+from ojd_daps_language_models.preprocessing.splits import (
+    advert_keys,
+    linked_groups,
+    split_groups,
+)
 
 groups = st.lists(st.sampled_from([f"g{number}" for number in range(30)]), max_size=200)
 employers = st.sampled_from([None, "", float("nan"), *"ABCDEFG"])
@@ -83,6 +88,25 @@ def test_every_part_gets_a_group_even_if_none_fits():
 def test_a_part_that_is_not_asked_for_stays_empty():
     assert set(split_groups(["a", "b"], 0, 0.5, seed=0)) == {"train", "test"}
     assert set(split_groups(["a"], 0, 0, seed=0)) == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "adverts"),
+    [
+        ([("A", "1"), ("B", "1"), (" a", "1")], 2),
+        ([("A", "1"), (None, "1")], 1),
+        ([("A", "1"), ("B", "1"), (None, "1")], 3),
+        ([(None, "x"), (None, "X ")], 1),
+        ([("A", None), (None, None), ("A", "1")], 1),
+        ([("A", None)], 0),
+    ],
+)
+def test_an_id_with_several_employers_is_another_advert_with_each(rows, adverts):
+    table = pd.DataFrame(rows, columns=["employer", "advert"]).iloc[::-1]
+    keys = advert_keys(table)
+    assert keys.index.equals(table.index)
+    assert (keys.isna() == table["advert"].isna()).all()
+    assert keys.nunique() == adverts
 
 
 def test_too_few_groups_are_counted_in_the_error():

@@ -29,7 +29,7 @@ from ojd_daps_language_models.preprocessing.sentences import (
     describe_sentence_pipeline,
     load_sentence_pipeline,
 )
-from ojd_daps_language_models.preprocessing.splits import PARTS, TRAIN
+from ojd_daps_language_models.preprocessing.splits import PARTS, TRAIN, advert_keys
 
 NEGATIVE, POSITIVE = LABELS = ("not_company_description", "company_description")
 STAGES = {
@@ -103,7 +103,7 @@ def prepare_sentences(
     sentences, repeated = drop_duplicates(sentences, threshold, "sentence", ["label"])
     aside = pd.concat([aside, unsettled, repeated], ignore_index=True)
     print_kept(len(sentences), aside, "sentence")
-    employer, advert = sentences["employer"], sentences["advert"]
+    employer, advert = sentences["employer"], advert_keys(sentences)
     keys = [employer, advert]
     if config.split.by == "advert":
         keys = [advert.fillna(employer)]

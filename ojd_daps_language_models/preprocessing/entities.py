@@ -37,7 +37,13 @@ from ojd_daps_language_models.preprocessing.spans import (
     follow,
     load_word_tokenizer,
 )
-from ojd_daps_language_models.preprocessing.splits import PARTS, TEST, TRAIN, as_keys
+from ojd_daps_language_models.preprocessing.splits import (
+    PARTS,
+    TEST,
+    TRAIN,
+    advert_keys,
+    as_keys,
+)
 from ojd_daps_language_models.progress import progress_bar
 
 STAGES = {
@@ -134,9 +140,9 @@ def prepare_texts(
     repeated = repeated.drop(columns=["part", "text", "words", "spans"])
     aside = pd.concat([aside, repeated], ignore_index=True)
     print_kept(len(texts), aside, "text")
-    keys = [texts["employer"], texts["advert"], texts["near"].astype(str)]
+    keys = [texts["employer"], advert_keys(texts), texts["near"].astype(str)]
     if config.split.by == "advert":
-        keys = [texts["advert"].fillna(texts["employer"]), keys[2]]
+        keys = [keys[1].fillna(keys[0]), keys[2]]
     texts["part"] = split_off(texts, given, keys, config.split, "text")
     _refuse_one_group(texts[texts["part"] == TEST])
     keep_choosing_apart(texts, config.split.max_near_overlap, "text")
@@ -193,7 +199,7 @@ def words_of(texts: pd.DataFrame) -> list[list[str]]:
 
 def adverts_of(texts: pd.DataFrame) -> pd.Series:
     """The advert that each text is from; where none is given, it is one itself."""
-    return texts["advert"].fillna(texts["id"])
+    return advert_keys(texts).fillna(texts["id"])
 
 
 def resampled_of(test: pd.DataFrame) -> tuple[str, pd.Series]:
@@ -202,7 +208,7 @@ def resampled_of(test: pd.DataFrame) -> tuple[str, pd.Series]:
     Where no advert is given, texts of an employer may be sentences of the same one.
     """
     if test["advert"].notna().any():
-        return "adverts", test["advert"].fillna(test["employer"]).fillna(test["id"])
+        return "adverts", advert_keys(test).fillna(test["employer"]).fillna(test["id"])
     if test["employer"].notna().any():
         return "employers", test["employer"].fillna(test["id"])
     return "texts", test["id"]

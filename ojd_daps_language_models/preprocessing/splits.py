@@ -133,5 +133,20 @@ def as_keys(column: Sequence[Hashable | None]) -> pd.Series:
     return text[text != ""].reindex(column.index)
 
 
+def advert_keys(rows: pd.DataFrame) -> pd.Series:
+    """What tells the advert of each row from all others; missing where none is given.
+
+    Adverts may be numbered anew for each employer: an id with several employers is
+    another advert with each of them, and one more in the rows that have none.
+
+    Args:
+        rows: columns employer and advert.
+    """
+    employer, advert = as_keys(rows["employer"]), as_keys(rows["advert"])
+    repeats = employer.groupby(advert).transform("nunique") > 1
+    keys = advert.mask(repeats, advert + "\0" + employer.fillna(""))
+    return keys.set_axis(rows.index)
+
+
 def _hash(seed: int, group: str) -> bytes:
     return hashlib.blake2b(f"{seed}:{group}".encode(), digest_size=8).digest()
