@@ -613,6 +613,27 @@ def test_one_annotation_of_a_task_counts(annotations, labels, tmp_path):
     assert set(aside["reason"]) == {"no annotation was completed"}
 
 
+def test_what_nobody_annotated_is_no_text_without_entities(tmp_path):
+    """JSON-MIN has a row for each annotation, and one without for other tasks."""
+    span = {"start": 0, "end": 4, "text": "Cook", "labels": ["A"]}
+    rows = [
+        {"id": 1, "text": "Cook", "ner": [span], "annotation_id": 7},
+        {"id": 1, "text": "Cook", "ner": [span | {"labels": ["B"]}]},
+        {"id": 2, "text": "Chef", "annotation_id": None},
+        {"id": 3, "text": "Baker", "annotation_id": 8},
+        {"id": 4, "text": "Cook", "ner": [span], "annotation_id": None},
+    ]
+    path, columns = write(tmp_path / "a.json", rows), ONLY_TEXT | {"id": "id"}
+    found, aside = read(path, columns, format="label_studio")
+    labels = [[span["label"] for span in spans] for spans in found["spans"]]
+    assert found["id"].tolist() == ["1", "3", "4"]
+    assert labels == [["A"], [], ["A"]]
+    assert aside[["id", "reason"]].values.tolist() == [
+        ["1", "its id was seen before"],
+        ["2", "no annotation was completed"],
+    ]
+
+
 def test_what_label_studio_adds_to_spans_is_no_entity(tmp_path):
     html = {"start": "/p[1]", "startOffset": 0, "hypertextlabels": ["X"]}
     result = [

@@ -229,10 +229,13 @@ def _from_lists(record: Record, text: Any, columns: Mapping[str, str]) -> Annota
 
 def _label_studio_result(task: Record) -> list[Record] | None:
     """What was annotated in a task: the ground truth, else what was done last."""
-    if not isinstance(task.get("data"), Mapping):
+    if not isinstance(task.get("data"), Mapping):  # JSON-MIN: a row an annotation
+        controls = _controls(task)
+        if not controls and task.get("annotation_id", "") is None:
+            return None
         return [
             {"from_name": control, "type": "labels", "value": item}
-            for control in _controls(task)
+            for control in controls
             for item in task[control]
         ]
     completed = [
