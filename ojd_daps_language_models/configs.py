@@ -4,7 +4,7 @@ A key that no model knows is refused, and the nearest valid one is suggested.
 """
 
 import difflib
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -18,6 +18,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+# What programs write where a value is missing: no data can have it as a word.
+MISSING = {"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"}
 # A share may be nothing or all; a portion leaves some for others.
 Share = Annotated[float, Field(ge=0, le=1)]
 Portion = Annotated[float, Field(gt=0, lt=1)]
@@ -49,6 +51,15 @@ def _know_region(code: str) -> str:
 # A tag is B- or I- and the label.
 Label = Annotated[str, Field(pattern=r"^\S+$"), AfterValidator(_name_no_average)]
 ONE_MASK = r"^[^\[]*\[MASK\][^\[]*$"
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes yes, no, on and off for words, as YAML 1.2 does: only true is true."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [kind for kind in kinds if first in "tTfF" or "bool" not in kind[0]]
+        for first, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 class Section(BaseModel):
@@ -120,6 +131,11 @@ class CompanyDescriptionLabels(Section):
         )
         if one & other:
             raise ValueError(f"{sorted(one & other)} stand for both classes")
+        if missing := sorted((one | other) & MISSING):
+            raise ValueError(
+                f"{missing} mean that a label is missing, and stand for no class; "
+                "write another word in the file"
+            )
         return self
 
 
@@ -724,7 +740,7 @@ def parse_config(text: str, model: type[Section]) -> Section:
             was found and what was expected.
     """
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"not a YAML text: {error}") from error
     if values is None:

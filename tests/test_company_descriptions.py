@@ -116,6 +116,11 @@ def test_names_of_one_s_own_for_the_labels(tmp_path):
             "data: {labels: {company_description: [x], not_company_description: [X]}}",
             "stand for both",
         ),
+        (
+            "data: {labels: {not_company_description: [rest, NA, None]}}",
+            r"data.labels: \['na', 'none'\] mean that a label is missing, .* another",
+        ),
+        ("data: {labels: {not_company_description: [null]}}", "label is missing"),
         ("training: {balance: smote}", "training.balance"),
         ("evaluation: {prevalence: 1}", "less than 1"),
     ],
@@ -131,6 +136,10 @@ def test_labels_written_bare_in_yaml_mean_what_they_say():
     )
     labels = parse_config(text, CompanyDescriptionsConfig).data.labels
     assert labels.company_description == ["1", "True"]
+    text = text.replace("1, true", "yes").replace("[0]", "[No, off]")
+    labels = parse_config(text, CompanyDescriptionsConfig).data.labels
+    assert labels.company_description == ["yes"]
+    assert labels.not_company_description == ["No", "off"]
 
 
 # Preparing

@@ -110,6 +110,15 @@ def test_yaml_reads_1e_4_as_a_text_but_we_mean_a_number():
     assert config.training.learning_rate == 1e-4
 
 
+@pytest.mark.parametrize(("word", "value"), [("yes", True), ("off", False)])
+def test_yes_and_no_are_words_that_still_say_what_is_true(word, value):
+    """Norway is no truth value."""
+    text = f"personal_data: {{phone_regions: [NO]}}\npublishing: {{private: {word}}}"
+    config = parse_config(text, MLMConfig)
+    assert config.personal_data.phone_regions == ["NO"]
+    assert config.publishing.private is value
+
+
 def test_an_empty_file_means_the_defaults():
     assert parse_config("", MLMConfig) == MLMConfig()
 

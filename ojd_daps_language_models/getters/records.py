@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from ojd_daps_language_models.configs import MISSING
 from ojd_daps_language_models.getters.storage import (
     FORMATS,
     File,
@@ -21,8 +22,6 @@ from ojd_daps_language_models.getters.tables import EmptyFileError, Row, read_ro
 
 logger = logging.getLogger(__name__)
 
-# What programs write where a value is missing.
-MISSING = {"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"}
 NUMBER = re.compile(r"\s*[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?%?\s*", re.IGNORECASE)
 
 Chunk = tuple[pd.DataFrame, pd.DataFrame]
