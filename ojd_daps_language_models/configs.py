@@ -29,7 +29,12 @@ Spelling = Annotated[str, BeforeValidator(str), Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-def _name_no_average(label: str) -> str:
+def _fit_a_tag(label: str) -> str:
+    if label.split() != [label]:
+        raise ValueError(
+            "a label is one word without blanks: rename it in the file, as JOB_TITLE "
+            "for JOB TITLE"
+        )
     if label in ("micro", "macro"):
         raise ValueError(
             "'micro' and 'macro' name averages in the scores; choose another label"
@@ -49,7 +54,7 @@ def _know_region(code: str) -> str:
 
 
 # A tag is B- or I- and the label.
-Label = Annotated[str, Field(pattern=r"^\S+$"), AfterValidator(_name_no_average)]
+Label = Annotated[str, AfterValidator(_fit_a_tag)]
 ONE_MASK = r"^[^\[]*\[MASK\][^\[]*$"
 
 

@@ -70,6 +70,13 @@ def test_a_mistake_is_named_with_what_was_expected(text, message):
         parse_config(text, MLMConfig)
 
 
+@pytest.mark.parametrize("label", ["JOB TITLE", "JOB\\tTITLE", "PAY ", ""])
+def test_a_label_with_blanks_is_refused_in_a_sentence(label):
+    said = r"data.labels.0: a label is one word without blanks: rename it in the file"
+    with pytest.raises(ValueError, match=said):
+        parse_config(f'data: {{labels: ["{label}"]}}', NERConfig)
+
+
 @pytest.mark.parametrize("layers", ["{SKILL: ''}", "{}"])
 def test_a_mistake_in_a_mapping_is_named(layers):
     with pytest.raises(ValueError, match=r"data\.layers"):
