@@ -183,6 +183,35 @@ def test_short_sentences_are_in_no_pair_and_are_not_skipped():
     assert not positive["one"].str.startswith("Line 0").any()
 
 
+def test_what_follows_a_short_line_is_no_second_sentence_of_a_negative_either():
+    # A heading in each advert, some said twice; one has but a line behind its heading.
+    table = adverts(lines=6)
+    table["text"] = table["text"].str.replace("\nLine 3", "\nBenefits:\nLine 3")
+    table.loc[::2, "text"] += "\n" + COMMON + "\nApply now\nSend us your letter"
+    table.loc[0, "text"] = "Line 0 of advert 0 here\nBenefits:\nLine 1 of advert 0"
+    paired = make_pairs(table, settings_of())
+    pairs = told(paired)
+    positive, negative = (pairs[pairs["label"] == label] for label in (0, 1))
+    behind = "Line 3|Send us your letter"
+    assert not positive["other"].str.contains(behind).any()
+    assert not negative["other"].str.contains(behind).any()
+    assert set(negative["second"]) <= set(positive["second"])
+    assert list(paired.report["too_few_sentences"].values()) == [1, 0, 0]
+    assert not (pairs["of"] == 0).any()
+
+
+def test_where_an_advert_has_no_other_successor_its_negatives_are_from_elsewhere():
+    table = adverts(lines=2)
+    table["text"] = table["text"].str.replace(COMMON, "Benefits:\n" + COMMON)
+    with pytest.raises(ValueError, match=r"adverts of three sentences in a row"):
+        make_pairs(table, settings_of())
+    table.loc[table.index[-1], "text"] += "\nApply now by letter"
+    table.loc[table.index[-1], "part"] = "train"
+    report = make_pairs(table, settings_of(same_advert=0.9, another_advert=0.1)).report
+    assert report["pairs"]["train"]["moved"] > 20
+    assert report["pairs"]["train"]["without_negative"] == 0
+
+
 def test_another_seed_draws_other_sentences():
     one, other = (
         make_pairs(adverts(), settings_of(max_per_advert=3, seed=seed)).pairs

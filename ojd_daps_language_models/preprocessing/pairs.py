@@ -3,8 +3,8 @@
 Each first sentence is in two pairs, one with its true successor and one with another
 sentence. So first sentences tell nothing about the answer, each kind of negative comes
 with as many positives of the same first sentences, and chance is one half for each.
-Second sentences are drawn from those that follow another one in their own advert, as
-true successors do.
+The second sentences of negatives are drawn from those of positives: whatever stands
+before a sentence, such as a heading too short to be in a pair, tells nothing either.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -82,9 +82,9 @@ def make_pairs(
         with_pairs = len(np.unique(known.advert[mine]))
         without = int((adverts["part"] == name).sum()) - with_pairs
         _require_pairs(mine, name, without, config.min_words)
+        pool = mine + 1  # their successors
         if config.max_per_advert:
             mine = _draw_some(mine, known.advert, config.max_per_advert, rng)
-        pool = _where((part == number) & known.follows & usable)
         negatives = _draw_negatives(mine, pool, known, dict(config.shares), rng)
         if name == TRAIN:
             _require_kinds(negatives.kind, dict(config.shares))
@@ -318,7 +318,7 @@ def _require_kinds(kinds: np.ndarray, shares: Mapping[str, float]) -> None:
     remedies = {
         "another_advert": "at least two adverts, of two employers",
         "same_employer": "an employer with two adverts, and data.columns.employer",
-        "same_advert": "adverts of three sentences",
+        "same_advert": "adverts of three sentences in a row",
     }
     for at, kind in enumerate(KINDS):
         if shares[kind] and not (kinds == at).any():
