@@ -202,6 +202,7 @@ class MLMFlow(FlowSpec):
         """Score the model once on the test adverts and write the report."""
         delete_checkpoints(self)
         folder = get_checkpoint(self.origin, self.revision)
+        data, config = describe_data(self)
         with open_tokens(self.tokens, token_store(self)) as tokens:
             self.metrics = mlm.evaluate(
                 tokens,
@@ -210,8 +211,8 @@ class MLMFlow(FlowSpec):
                 self.config,
                 self.seed,
                 texts_by_part(self.adverts)["train"],
+                config["personal_data"]["phone_regions"],
             )
-        data, config = describe_data(self)
         self.recipe = resolve_config(
             config, data["data"], self.origin, self.epochs, self.seed
         )

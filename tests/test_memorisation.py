@@ -1,7 +1,11 @@
 """The audit finds what was learnt by heart, and nothing where nothing was learnt."""
 
+import importlib
 import json
 import shutil
+from contextlib import nullcontext
+from types import resolve_bases
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -14,6 +18,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from test_cards import Card, in_brackets, mlm_artifacts
 from test_personal_data import PIECES
 
+from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.advert_data import texts_by_part
 from ojd_daps_language_models.cards.mlm import mlm_report
 from ojd_daps_language_models.configs import MLMConfig
@@ -98,7 +103,7 @@ def audit(adverts, checkpoint, epochs, config=CONFIG):
     tokens = mlm.tokenize(texts, checkpoint)
     model, _ = mlm.train(tokens, checkpoint, config, epochs, seed=0)
     return [
-        mlm.evaluate(tokens, checkpoint, model, config, 0, texts["train"])
+        mlm.evaluate(tokens, checkpoint, model, config, 0, texts["train"], ["GB"])
         for _ in range(2)
     ]
 
@@ -177,6 +182,32 @@ def test_adverts_without_a_hidden_word_are_not_audited(adverts, bracket_bert, ca
     metrics = audit(adverts, bracket_bert, 0, config)[0]
     assert "memorisation" not in metrics and metrics["scores"]
     assert "not audited" in capsys.readouterr().out
+
+
+def test_prepared_adverts_are_audited_as_they_were_prepared(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT_DIR / "flows")
+    module = importlib.import_module("mlm_flow")
+    (flow,) = resolve_bases((module.MLMFlow,))
+    here = CONFIG.model_dump()
+    sections = ("data", "personal_data", "duplicates", "split")
+    prepared = {
+        "data": "run:PrepareAdvertsFlow/1",
+        "config": {name: here[name] for name in sections},
+        "lineage": dict.fromkeys(["validation data", "test data"]),
+    }
+    prepared["config"]["personal_data"] = {"phone_regions": ["FR"], "names": None}
+    for name in ("delete_checkpoints", "get_checkpoint", "token_store"):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    monkeypatch.setattr(module, "open_tokens", lambda *_: nullcontext())
+    monkeypatch.setattr(module, "texts_by_part", lambda _: {"train": []})
+
+    def evaluate(*given):
+        raise StopIteration(given[-1])
+
+    monkeypatch.setattr(module.mlm, "evaluate", evaluate)
+    run = MagicMock(prepared=prepared, config=MagicMock(to_dict=lambda: here))
+    with pytest.raises(StopIteration, match=r"^\['FR'\]$"):
+        flow.evaluate(run)
 
 
 # ---------------------------------------------------------------------- membership
@@ -261,6 +292,19 @@ def test_personal_data_is_found_at_its_place():
     text = "Mail jane@firm.comAbout us, or 020 7946 0958; not [EMAIL]."
     found = [(kind, text[a:b]) for kind, a, b in find_personal_data(text, ["GB"])]
     assert found == [("email", "jane@firm.com"), ("phone", "020 7946 0958")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Contact us: [EMAIL] [PHONE] today, or ring 0161 496 0000 now.",
+        "Contact us: [EMAIL]\n[PHONE]\n\n0161 496 0000",
+        "[NAME] [PHONE] [EMAIL], [EMAIL][PHONE] or 0161 496 0000 [URL]",
+    ],
+)
+def test_placeholders_side_by_side_are_no_personal_data(text):
+    found = [(kind, text[a:b]) for kind, a, b in find_personal_data(text, ["GB"])]
+    assert found == [("phone", "0161 496 0000")]
 
 
 @pytest.mark.parametrize(("packed", "width"), [(True, 40), (False, 16)])

@@ -73,6 +73,7 @@ def test_training_from_files_gives_the_same_model_and_scores(tiny_bert, store):
     for kept in (in_memory, in_files):
         with open_tokens(kept, store) as tokens:
             model, _ = mlm.train(tokens, tiny_bert, config, 1, 0)
-            scores = mlm.evaluate(tokens, tiny_bert, model, config, 0, parts["train"])
+            given = (config, 0, parts["train"], ["GB"])
+            scores = mlm.evaluate(tokens, tiny_bert, model, *given)
             found.append((model, scores))
     assert found[0] == found[1]

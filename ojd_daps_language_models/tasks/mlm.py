@@ -1,7 +1,7 @@
 """Masked language modelling: adapt an encoder to the language of adverts."""
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -113,6 +113,7 @@ def evaluate(
     config: MLMConfig,
     seed: int,
     training_texts: Collection[str],
+    phone_regions: Sequence[str],
 ) -> dict:
     """Score the model on hidden words of the test part, beside checkpoint and floor.
 
@@ -126,6 +127,7 @@ def evaluate(
         model: packed folder, from `train`.
         seed: of a new head.
         training_texts: adverts of the training part, in the order of their tokens.
+        phone_regions: whose national telephone numbers were replaced in them.
 
     Returns:
         `scores`: measure -> system (`after`, `before`, `floor`, and `change`, which is
@@ -165,7 +167,15 @@ def evaluate(
         "by_pieces": _accuracy_by_pieces(hidden),
         "fill_mask": _fill_mask(config, checkpoint, before=before, after=after),
         **_audit(
-            tokens, hidden, read, before, after, checkpoint, config, training_texts
+            tokens,
+            hidden,
+            read,
+            before,
+            after,
+            checkpoint,
+            config,
+            training_texts,
+            phone_regions,
         ),
     }
 
@@ -330,6 +340,7 @@ def _audit(
     checkpoint: Path,
     config: MLMConfig,
     texts: Collection[str],
+    phone_regions: Sequence[str],
 ) -> dict:
     """What the model remembers of training adverts; nothing where nobody asks.
 
@@ -337,6 +348,7 @@ def _audit(
         hidden: scores of both models on the test part.
         read: from `_reader`.
         texts: of the training part.
+        phone_regions: as of `evaluate`.
     """
     from transformers import AutoTokenizer
 
@@ -385,7 +397,7 @@ def _audit(
         members,
         offsets_in_blocks(train, members, width, separate=first is None),
         width,
-        config.personal_data.phone_regions,
+        phone_regions,
         asked.seed,
     )
     scores |= back
