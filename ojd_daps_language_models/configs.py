@@ -417,6 +417,20 @@ class FineTuning(Training):
     )
 
 
+class NSPTraining(FineTuning):
+    """Hyper-parameters of learning what follows what."""
+
+    @model_validator(mode="after")
+    def _keep_twins_together(self):
+        if self.batch_size * self.accumulation % 2:
+            raise ValueError(
+                f"batch_size {self.batch_size} times accumulation {self.accumulation} "
+                "is odd, and both pairs of a first sentence are read in one step; "
+                "expected an even number of pairs"
+            )
+        return self
+
+
 class NERTraining(FineTuning):
     """Hyper-parameters of finding entities."""
 
@@ -685,7 +699,7 @@ class NSPConfig(Section):
     split: AdvertSplit = AdvertSplit()
     pairs: Pairs = Pairs()
     model: Model = Model()
-    training: FineTuning = FineTuning()
+    training: NSPTraining = NSPTraining()
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
     publishing: Publishing = Publishing()

@@ -90,6 +90,15 @@ def test_what_does_not_go_together_is_said_without_the_whole_section():
     assert str(error.value) == f"{said}dropout above 0, or r_drop 0"
 
 
+def test_a_step_has_room_for_both_pairs_of_a_first_sentence():
+    for size, batches in ((1, 1), (15, 3)):
+        text = f"training: {{batch_size: {size}, accumulation: {batches}}}"
+        said = f"training: batch_size {size} times accumulation {batches} is odd"
+        with pytest.raises(ValueError, match=said):
+            parse_config(text, NSPConfig)
+    assert parse_config("training: {batch_size: 15, accumulation: 2}", NSPConfig)
+
+
 @pytest.mark.parametrize("model", [MLMConfig, NSPConfig, PrepareAdvertsConfig])
 def test_data_without_employers_are_not_divided_by_them(model):
     """That needs no data to tell, and came after all the work on them."""

@@ -215,14 +215,14 @@ class TwinSampler(torch.utils.data.Sampler):
     Args:
         lengths: tokens of each, shape (inputs,).
         twins: number of each one's twin, shape (inputs,).
-        batch_size: of an optimiser step.
+        batch_size: of an optimiser step, even.
     """
 
     def __init__(self, lengths: np.ndarray, twins: np.ndarray, batch_size: int):
         own = np.arange(len(twins), dtype=np.int32)
         self._first = own[own < twins]
         self._lengths, self._twins = lengths, twins
-        self._per_batch = max(batch_size // 2, 1)
+        self._per_batch = batch_size // 2
 
     def __len__(self) -> int:
         return 2 * len(self._first)
