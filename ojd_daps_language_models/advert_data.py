@@ -28,7 +28,8 @@ def check_adverts(flow: Any, task: str) -> tuple[dict | None, list[str]]:
         paths of adverts that will be read into memory, which prepared ones are not.
 
     Raises:
-        ValueError, OSError: as `find_prepared` and `check_records`.
+        ValueError, OSError: as `find_prepared` and `check_records`; prepared adverts
+            lack employers that the configuration asks for, or are given parts.
     """
     prepared = find_prepared(flow.data)
     official = [path for path in (flow.validation_data, flow.test_data) if path]
@@ -42,6 +43,14 @@ def check_adverts(flow: Any, task: str) -> tuple[dict | None, list[str]]:
             "for flows/prepare_adverts_flow.py"
         )
     own = flow.config.to_dict()
+    share = own.get("pairs", {}).get("shares", {}).get("same_employer")
+    if share and prepared["config"]["data"]["columns"]["employer"] is None:
+        raise ValueError(
+            f"{prepared['data']} was prepared without employers, and "
+            f"pairs.shares.same_employer, which is {share:g}, would need them: prepare "
+            "the adverts with data.columns.employer, or say pairs: {shares: "
+            "{another_advert: 0.5, same_employer: 0, same_advert: 0.5}}"
+        )
     own["data"] |= {"path": prepared["config"]["data"]["path"]}
     differ = [name for name, kept in prepared["config"].items() if kept != own[name]]
     if differ:

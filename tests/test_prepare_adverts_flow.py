@@ -5,6 +5,7 @@ import re
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,14 @@ from flows import (
     run_id_of,
     sentences_in,
 )
-from ojd_daps_language_models import preflight
+from ojd_daps_language_models import advert_data, preflight
 from ojd_daps_language_models.advert_data import texts_by_part
-from ojd_daps_language_models.configs import NSPConfig, parse_config
+from ojd_daps_language_models.configs import (
+    MLMConfig,
+    NSPConfig,
+    PrepareAdvertsConfig,
+    parse_config,
+)
 from ojd_daps_language_models.getters import checkpoints, prepared
 from ojd_daps_language_models.getters.adverts import iter_advert_parts
 from ojd_daps_language_models.getters.prepared import (
@@ -262,6 +268,30 @@ def test_official_parts_beside_prepared_adverts_are_refused(folder, home, tiny_b
     said = errors_of(done)
     assert done.returncode != 0 and "has its parts already" in said, said
     assert "Traceback" not in said
+
+
+def test_pairs_of_one_employer_are_refused_where_adverts_have_none(monkeypatch):
+    """That needs no advert to tell, and a run that was begun keeps its shares."""
+    columns = "data: {columns: {employer: null}}\nsplit: {by: cluster}"
+    config = parse_config(columns, PrepareAdvertsConfig).model_dump()
+    kept = {name: config[name] for name in ("data", "split")}
+    manifest = {"data": "run:PrepareAdvertsFlow/1", "config": kept}
+    monkeypatch.setattr(advert_data, "find_prepared", lambda path: manifest)
+
+    def check(model, text=""):
+        own = parse_config(text, model).model_dump()
+        config = SimpleNamespace(to_dict=lambda: own)
+        parts = dict.fromkeys(["validation_data", "test_data"])
+        return advert_data.check_adverts(
+            SimpleNamespace(data=manifest["data"], config=config, **parts), ""
+        )
+
+    with pytest.raises(
+        ValueError, match=r"pairs\.shares\.same_employer, which is 0\.2, .* or say pair"
+    ) as error:
+        check(NSPConfig)
+    assert check(NSPConfig, str(error.value).partition("or say ")[2])[0] == manifest
+    assert check(MLMConfig)[0] == manifest
 
 
 def test_a_misspelt_key_is_refused_at_launch(home):
