@@ -96,7 +96,8 @@ def check_resume(flow: type[FlowSpec], arguments: Sequence[str]) -> None:
     before, after = arguments[:at], arguments[at + 1 :]
     names = {
         name: value.name
-        for name, value in vars(flow).items()
+        for kind in reversed(flow.__mro__)  # a flow inherits parameters too
+        for name, value in vars(kind).items()
         if isinstance(value, Parameter)
     }
     frozen = {f"--{name}" for name in names.values()} | {"--config-value"}

@@ -222,6 +222,18 @@ def test_where_only_s3_knows_of_a_run_the_last_line_says_that_it_is_not_there(
     assert done.stderr.strip().endswith("There is no such run of MLMFlow.")
 
 
+@pytest.mark.parametrize("option", ["--epochs", "--nodes"])
+def test_parameters_that_a_flow_inherits_are_kept_too(option):
+    class Flow:
+        epochs = Parameter("epochs")
+
+    class OnSeveralMachines(Flow):
+        nodes = Parameter("nodes")
+
+    with pytest.raises(ValueError, match=rf"^{option}: a resumed run keeps"):
+        check_resume(OnSeveralMachines, ["resume", option, "3"])
+
+
 def test_what_is_no_resume_is_not_looked_at():
     class Flow:
         epochs = Parameter("epochs")
