@@ -110,8 +110,10 @@ image:  ## Build the image of jobs on AWS Batch, where there is Docker
 
 # --- Checks ---------------------------------------------------------------------------
 
-# Tests of a file stay together, for they share what they prepare.
-PYTEST := $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadscope --durations 10
+# Tests of a file stay together, for they share what they prepare, and tests/conftest.py
+# puts long files first.
+PYTEST := $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadscope \
+	--no-loadscope-reorder --durations 10
 
 .PHONY: test test-all lint docs scores benchmark benchmark-gpu
 test: $(STAMPS)/.development  ## Run the tests that are quick

@@ -18,6 +18,19 @@ SAMPLE = (
     Path(__file__).parent.parent / "ojd_daps_language_models/sample_data/mlm.jsonl.gz"
 )
 
+# Files whose tests take longest. At the end, others would wait for who has one.
+LONG = [
+    *("nsp_flow", "mlm_flow", "flows", "ner_flow", "company_descriptions_flow"),
+    *("skill_similarity_flow", "failures", "adding_a_task", "training_checkpoints"),
+    *("publishing_flows", "prepare_adverts_flow", "batch", "runs", "readme"),
+]
+
+
+def pytest_collection_modifyitems(items):
+    """Let long files come first."""
+    place = {f"test_{name}": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
 
 def sample_texts() -> list[str]:
     """Texts of the shipped sample."""
