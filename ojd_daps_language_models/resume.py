@@ -1,5 +1,7 @@
 """Starting a flow, and the command that continues one."""
 
+import atexit
+import gc
 import os
 import re
 import shlex
@@ -38,6 +40,8 @@ def launch(flow: type[FlowSpec]) -> None:
     sentence. A run that stops, for whatever reason, ends with the command that
     continues it.
     """
+    # At its end, Python would look through all of torch for garbage: a second or more.
+    atexit.register(gc.freeze)
     (flow,) = resolve_bases((flow,))  # the class itself, where it is decorated
     try:
         check_tokens(sys.argv[1:])
