@@ -16,6 +16,17 @@ WITH_SEEDS = [
 ]
 
 
+def quick_for(one, all_flows=FLOWS):
+    """Test each flow, and one of them quickly: the same code does it for all."""
+    return pytest.mark.parametrize(
+        "flow",
+        [
+            pytest.param(flow, marks=() if flow == one else pytest.mark.slow)
+            for flow in all_flows
+        ],
+    )
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """Where the runs of this module are kept, with some bad input."""
@@ -80,6 +91,10 @@ def test_a_length_above_the_model_s_is_refused_at_the_start(home, tiny_bert, flo
         before=["--config", "config", str(home / "long.yaml")],
     )
     assert "takes 128 tokens at most; found max_length 256" in errors_of(done)
+
+
+@quick_for("nsp_flow", WITH_SEEDS)
+def test_no_seed_at_all_is_refused_at_the_start(home, tiny_bert, flow):
     none = run_flow(flow, home, "run", "--checkpoint", tiny_bert, "--seeds", "0")
     assert "--seeds: expected 1 or more, found 0" in errors_of(none)
 
@@ -127,7 +142,7 @@ def test_it_continues_after_a_failure_in_each_step(home, tiny_bert, flow):
     assert done.returncode == 0, errors_of(done)
 
 
-@flows
+@quick_for("mlm_flow")
 def test_the_code_package_carries_package_and_yaml(home, flow):
     task = flow.removesuffix("_flow")
     run_flow(flow, home, "package", "save", "code.tgz")
@@ -143,7 +158,7 @@ def test_the_code_package_carries_package_and_yaml(home, flow):
     assert f"/{task}.yaml" in listed and f"/tasks/{task}.py" in listed
 
 
-@flows
+@quick_for("mlm_flow")
 def test_the_gpu_is_asked_for_on_batch_only_where_the_profile_can_run_it(
     home, monkeypatch, flow
 ):
