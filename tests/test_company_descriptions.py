@@ -296,7 +296,7 @@ def test_the_test_part_cannot_choose_the_epoch(tmp_path):
     [
         ({"label": 1}, f"the data: all 120 sentences are '{POSITIVE}'; expected both"),
         ({"label": "x"}, r"120 of 120 rows have no label that is known.*'x' \(120\)"),
-        ({"employer": "A"}, r"too few groups.*found 1 \(sentences: 120\)"),
+        ({"employer": "A"}, r"too few groups of sentences.*found 1 \(sentences: 120\)"),
         ({"sentence": "Too short"}, r"no sentence is left.*fewer than 3 words \(120\)"),
     ],
 )

@@ -30,6 +30,7 @@ from ojd_daps_language_models.training.metrics import (
 
 run_flow = partial(run_any, "company_descriptions_flow")
 artifacts = partial(artifacts_of, "company_descriptions_flow")
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -245,10 +246,10 @@ def test_official_test_data_keep_their_prevalence(home, tiny_bert, trained):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": 1}, "all 60 sentences are 'company_description'; expected both"),
-        ({"label": "perhaps"}, "60 of 60 rows have no label that is known"),
-        ({"employer": "A"}, "too few groups of sentences for"),
         ({"employer": None}, "neither an employer nor an advert is given (60)"),
+        slow({"label": 1}, "all 60 sentences are 'company_description'; expected both"),
+        slow({"label": "perhaps"}, "60 of 60 rows have no label that is known"),
+        slow({"employer": "A"}, "too few groups of sentences for"),
     ],
 )
 def test_data_that_cannot_be_used_say_so(home, tiny_bert, change, message):

@@ -19,6 +19,7 @@ from ojd_daps_language_models.training.metrics import bootstrap, mean, of_sums
 
 run_flow = partial(run_any, "ner_flow")
 artifacts = partial(artifacts_of, "ner_flow")
+slow = partial(pytest.param, marks=pytest.mark.slow)
 LABELS = ["SKILL", "MULTISKILL", "EXPERIENCE", "BENEFIT"]
 
 
@@ -262,15 +263,15 @@ def test_steps_that_need_no_torch_do_not_import_it(two_layers):
 
 
 BROKEN = {
-    "no annotation": ({"text": "We need SQL"}, "no annotation is in it"),
-    "no spans at all": (
-        {"text": "We need SQL", "spans": []},
-        "none of the 60 texts has a span",
-    ),
     "offsets past the end": (
         {"text": "We need SQL", "spans": [{"start": 8, "end": 99, "label": "SKILL"}]},
         "60 of 60 spans cannot be used: it ends past the end of the text (60); the "
         "first is in bad.jsonl, row 1, id 0 (characters 8 to 99); expected spans of",
+    ),
+    "no annotation": ({"text": "We need SQL"}, "no annotation is in it"),
+    "no spans at all": (
+        {"text": "We need SQL", "spans": []},
+        "none of the 60 texts has a span",
     ),
     "tags that are none": (
         {"tokens": ["We", "need", "SQL"], "tags": ["O", "O", "SKILL"]},
@@ -281,9 +282,10 @@ BROKEN = {
         "its label is unknown: 'Skill'",
     ),
 }
+one_case, *other_cases = BROKEN
 
 
-@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize("case", [one_case, *map(slow, other_cases)])
 def test_annotations_that_cannot_be_used_say_so(home, tiny_bert, case):
     row, message = BROKEN[case]
     whose = {"employer": "Brown & Sons", "advert": "a1"}

@@ -173,8 +173,15 @@ def test_pairs_of_the_same_text_only_are_refused(tmp_path):
 
 
 def test_too_few_skills_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"data.jsonl: .* found 1 \(skills: 6\)"):
+    message = r"data.jsonl: too few groups of skills for .* found 1 \(skills: 6\)"
+    with pytest.raises(ValueError, match=message):
         prepare(tmp_path, [pair(f"skill {n}", "one label") for n in range(6)])
+
+
+def test_pairs_without_another_label_are_refused(tmp_path):
+    message = "no column 'other'; found 'skill', 'others'"
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path, [{"skill": "a", "others": "b"}])
 
 
 def test_ids_that_repeat_are_refused_where_most_do(tmp_path):

@@ -20,6 +20,7 @@ from ojd_daps_language_models.training.metrics import bootstrap, mean, of_sums
 
 run_flow = partial(run_any, "skill_similarity_flow")
 artifacts = partial(artifacts_of, "skill_similarity_flow")
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 SCORES = ["--config", "config", "scores.yaml"]
 OFFICIAL = [
@@ -272,8 +273,11 @@ def test_a_run_starts_from_another_and_says_what_that_had_seen(home, two_seeds):
     ("rows", "message"),
     [
         ([{"skill": "a", "other": "A"}] * 3, "both labels are the same"),
-        ([{"skill": "a", "other": "b"}], "bad.jsonl: too few groups of skills for"),
-        ([{"skill": "a", "others": "b"}], "no column 'other'; found 'skill', 'others'"),
+        slow([{"skill": "a", "other": "b"}], "bad.jsonl: too few groups of skills for"),
+        slow(
+            [{"skill": "a", "others": "b"}],
+            "no column 'other'; found 'skill', 'others'",
+        ),
     ],
 )
 def test_data_that_cannot_be_used_say_so(home, tiny_bert, rows, message):
