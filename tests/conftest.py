@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
+@cache
 def sample_texts() -> list[str]:
     """Texts of the shipped sample."""
     with gzip.open(SAMPLE, "rt", encoding="utf-8") as file:

@@ -43,6 +43,12 @@ def runs(home):
     return {way: run_id_of(run_flow(QUICK, home, "run", "--how", way)) for way in ways}
 
 
+@pytest.fixture(scope="module")
+def lines(home, runs):
+    """What is printed of them."""
+    return list_runs(home)
+
+
 def line_of(lines, run_id) -> int:
     (number,) = (
         n for n, line in enumerate(lines) if line.startswith(f"MLMFlow/{run_id} ")
@@ -54,40 +60,39 @@ def test_where_there_is_no_run_it_says_so(tmp_path):
     assert list_runs(tmp_path)[-1].startswith("No run is known here")
 
 
-def test_the_newest_run_comes_first(home, runs):
-    lines = list_runs(home)
+def test_the_newest_run_comes_first(runs, lines):
     order = [line_of(lines, run_id) for run_id in runs.values()]
     assert order == sorted(order, reverse=True)
     assert time.strftime("%Y-") in lines[0] and os.environ["METAFLOW_USER"] in lines[0]
-    assert line_of(list_runs(home, "--limit", "1"), runs["refused at once"]) == 0
-    assert len(list_runs(home, "--limit", "1")) == 1
 
 
-def test_a_successful_run_has_its_first_score(home, runs):
-    lines = list_runs(home)
+def test_only_as_many_are_listed_as_are_asked_for(home, runs):
+    lines = list_runs(home, "--limit", "1")
+    assert line_of(lines, runs["refused at once"]) == 0
+    assert len(lines) == 1
+
+
+def test_a_successful_run_has_its_first_score(runs, lines):
     line = lines[line_of(lines, runs["well"])]
     assert line.endswith("successful words, perplexity 12.250")
     assert "resume" not in "".join(lines[line_of(lines, runs["well"]) + 1 :])
 
 
 @pytest.mark.parametrize("way", ["failing", "killed"])
-def test_a_failed_run_has_its_step_and_the_command(home, runs, way):
-    lines = list_runs(home)
+def test_a_failed_run_has_its_step_and_the_command(runs, lines, way):
     number = line_of(lines, runs[way])
     assert lines[number].endswith("failed in train")
     command = f"python flows/mlm_flow.py resume --origin-run-id {runs[way]}"
     assert lines[number + 1] == command
 
 
-def test_a_run_that_nobody_watched_has_its_last_sign_of_life(home, runs):
-    lines = list_runs(home)
+def test_a_run_that_nobody_watched_has_its_last_sign_of_life(runs, lines):
     number = line_of(lines, runs["left alone"])
     assert "running train, or killed: last sign of life at 2" in lines[number]
     assert lines[number + 1].endswith(f"--origin-run-id {runs['left alone']}")
 
 
-def test_a_run_that_did_nothing_is_not_to_be_continued(home, runs):
-    lines = list_runs(home)
+def test_a_run_that_did_nothing_is_not_to_be_continued(runs, lines):
     number = line_of(lines, runs["refused at once"])
     assert lines[number].endswith("failed in start")
     assert lines[number + 1].startswith("MLMFlow/")

@@ -95,7 +95,7 @@ def ui():
         "resource": {"flow_id": "MLMFlow", "run_number": "12"},
         "metadata": {"script-name": "mlm_flow.py", "attempt_ok": "True"},
     }
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     yield server
     server.shutdown()
 
