@@ -247,3 +247,14 @@ def test_a_pipeline_that_is_not_there_or_finds_no_names_is_refused(tmp_path):
 def test_auto_means_no_names_where_no_pipeline_is_installed(monkeypatch):
     monkeypatch.setattr(spacy.util, "is_package", lambda name: False)
     assert load_name_pipeline("auto") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("See https://firm.com/apply?to=jobs@firm.com now", "See [URL] now"),
+        ("See firm.co.uk/jobs@firm.com now", "See [URL]/[EMAIL] now"),
+    ],
+)
+def test_an_address_in_an_address_leaves_nothing_behind(text, expected):
+    assert replace_personal_data(text)[0] == expected

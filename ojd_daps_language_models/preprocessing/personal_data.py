@@ -54,9 +54,11 @@ _DISGUISED_EMAIL = re.compile(
     rf"| at {_LABEL}(?: dot {_LABEL}){{0,4}} dot )(?:{_TOP})\b",
     re.IGNORECASE,
 )
+# What goes on in an address, but no placeholder of what stood in it.
+_GOES_ON = r"(?:(?!\[(?-i:[A-Z_]+)\])[^\s<>\"])*"
 _URL = re.compile(
     r"(?:(?:https?|ftp)://|\bwww\.[\w-]+\.)"
-    r"[^\s<>\"]*[^\s<>\".,;:!?()\[\]{}'\u2019\u201d]",
+    rf"{_GOES_ON}[^\s<>\".,;:!?()\[\]{{}}'\u2019\u201d]",
     re.IGNORECASE,
 )
 _DOMAIN = r"(?:[a-z0-9][a-z0-9-]{0,62}\.){1,8}"
@@ -67,7 +69,7 @@ _TOP_DOMAIN = re.compile(rf"\.(?:{_TOP})\b", re.IGNORECASE)
 _BARE_URL = re.compile(
     r"(?<![\w@.-])(?!(?i:ado|asp|draw|socket|vb)\.)"
     rf"(?:{_DOMAIN}(?:{_TOP})\b|(?i:{_DOMAIN}(?:{_TOP}))(?=/\w))(?![@-])"
-    r"(?:/[^\s<>\"]*[\w/])?"
+    rf"(?:/{_GOES_ON}[\w/])?"
 )
 # What some publishers of adverts put in the place of personal data.
 _PSEUDONYMS = {
