@@ -42,6 +42,9 @@ MEMORY_PER_PUBLISHED_WEIGHT = 3
 # The checkpoint, the last epoch and the best, a training checkpoint with the state of
 # the optimiser, the model as an artifact; data in the hub's cache and as artifacts.
 DISK_PER_WEIGHT, DISK_PER_DATA = 10, 3
+# Of prepared adverts a job has the tokens on its disk, from where they are mapped. With
+# two bytes each they were .4 and .6 of the adverts' files, where texts are packed.
+DISK_PER_PREPARED = 1
 # Each further process unpacks the training checkpoint that it goes on from, and keeps
 # the weights of two epochs.
 DISK_PER_PROCESS = 6
@@ -66,7 +69,8 @@ def check_machine(
         compute: of the configuration.
         encoder: that the run begins from, of `describe_checkpoint`.
         paths: of the data, None where no such part was given.
-        prepared: manifest of prepared adverts, which stay in their files.
+        prepared: manifest of prepared adverts, which stay in their files: only the
+            disk for their tokens is reckoned.
 
     Raises:
         ValueError: a list of all that is wrong, each with its remedy.
@@ -87,11 +91,14 @@ def check_machine(
         engine = asked["start"]["engine"]
         memory = float(asked["start"]["memory"] or 4096)
         needs += MEMORY_PER_PUBLISHED_WEIGHT * weight_bytes
+        files = prepared["files"] if prepared else []
+        prepared_bytes = sum(file["bytes"] for file in files)
         problems += [
             check_memory(f"--with {engine}:memory", memory, needs),
             check_disk(
                 (DISK_PER_WEIGHT + others * DISK_PER_PROCESS) * weight_bytes
                 + DISK_PER_DATA * data_bytes
+                + DISK_PER_PREPARED * prepared_bytes
             ),
         ]
     else:

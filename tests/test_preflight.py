@@ -334,6 +334,21 @@ def test_a_job_looks_at_its_memory_and_disk_only(context, nobody, monkeypatch):
     assert "3000.9 GB" in disk
 
 
+def test_prepared_adverts_need_disk_for_their_tokens(context, nobody, monkeypatch):
+    context.flow_datastore = None
+    asked = {"start": ASKED, "train": ASKED}
+    free = SimpleNamespace(free=3 * 10**9)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: free)
+    files = [{"name": "adverts/0000.parquet", "rows": 10**6, "bytes": 10**9}]
+    prepared = {"place": "s3://bucket/adverts", "files": files}
+    check_machine(asked, COMPUTE, ENCODER, [], prepared)
+    with pytest.raises(ValueError) as refusal:
+        check_machine(asked, COMPUTE, ENCODER, [], prepared | {"files": files * 3})
+    (problem,) = (line for line in str(refusal.value).splitlines() if "GB" in line)
+    assert "3.0 GB left, and this model and this data need 3.9 GB" in problem
+    assert "MB of memory are too few" not in str(refusal.value)
+
+
 def test_several_processes_need_as_much_memory_each(context, nobody, monkeypatch):
     context.flow_datastore = None
     monkeypatch.setenv("METAFLOW_RUNTIME_ENVIRONMENT", "aws-batch")
