@@ -11,6 +11,8 @@ from ojd_daps_language_models.cards.alive import INCOMPLETE
 
 STEPS = ["start", "load", "tokenize", "train", "evaluate", "push_to_hub", "end"]
 NO_TASKS = {"distributed_mlm_flow", "prepare_adverts_flow"}
+# For runs whose cards nobody reads: to render those of one takes 6 s of CPU time.
+WITHOUT_CARDS = ("--with", "tests.faults.without_cards")
 FLOWS = {  # of tasks: file in flows/ -> class
     path.stem: re.search(r"^class (\w+)\(FlowSpec\)", path.read_text(), re.M)[1]
     for path in sorted(PROJECT_DIR.glob("flows/*_flow.py"))

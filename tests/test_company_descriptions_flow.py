@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from flows import WITHOUT_CARDS, errors_of, report_of, sentences_in
 from flows import artifacts as artifacts_of
-from flows import errors_of, report_of, sentences_in
 from flows import run_flow as run_any
 from ojd_daps_language_models.archive import unpack_folder
 from ojd_daps_language_models.configs import CompanyDescriptionsConfig
@@ -52,6 +52,7 @@ def two_seeds(home, tiny_bert):
         home,
         *("run", "--checkpoint", tiny_bert, "--epochs", "1", "--seeds", "2"),
         *("--with", "tests.faults.say_whether_torch"),
+        *WITHOUT_CARDS,
     )
     assert done.returncode == 0, errors_of(done)
     return done, artifacts(home, done)
@@ -232,6 +233,7 @@ def test_official_test_data_keep_their_prevalence(home, tiny_bert, trained):
         home,
         *("run", "--checkpoint", tiny_bert, "--epochs", "0"),
         *("--data", home / "rest.csv", "--test-data", home / "test.csv"),
+        *WITHOUT_CARDS,
     )
     assert done.returncode == 0, errors_of(done)
     found = artifacts(home, done)

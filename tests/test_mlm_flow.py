@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from conftest import SAMPLE
 
+from flows import WITHOUT_CARDS, errors_of, report_of, run_id_of, sentences_in
 from flows import artifacts as artifacts_of
-from flows import errors_of, report_of, run_id_of, sentences_in
 from flows import run_flow as run_any
 
 run_flow = partial(run_any, "mlm_flow")
@@ -48,6 +48,7 @@ def scored(home, tiny_bert, trained):
         "0",
         "--with",
         "tests.faults.say_whether_torch",
+        *WITHOUT_CARDS,
         before=QUICK,
     )
     assert done.returncode == 0, errors_of(done)
@@ -133,7 +134,7 @@ def test_without_epochs_the_checkpoint_is_only_scored(scored):
 def test_the_same_data_gives_the_same_parts_and_the_same_hidden_words(home, scored):
     checkpoint = f"run:MLMFlow/{run_id_of(scored[0])}"
     again = ("run", "--checkpoint", checkpoint, "--epochs", "0")
-    done = run_flow(home, *again, before=QUICK)
+    done = run_flow(home, *again, *WITHOUT_CARDS, before=QUICK)
     assert done.returncode == 0, errors_of(done)
     again, first = artifacts(home, done), scored[1]
     assert again["lineage"]["checkpoint"] == checkpoint
@@ -180,6 +181,7 @@ def test_official_parts_are_kept_as_they_are(home, tiny_bert, trained):
         str(home / "t.jsonl"),
         "--test-data",
         str(home / "official.jsonl"),
+        *WITHOUT_CARDS,
         before=QUICK,
     )
     assert done.returncode == 0, errors_of(done)
@@ -196,7 +198,7 @@ def test_adverts_and_checkpoint_may_lie_in_s3(home, tiny_bert, s3):
         s3.put(f"models/tiny/{path.name}", path.read_bytes())
     checkpoint = f"s3://{s3.bucket}/models/tiny"
     arguments = ["--data", data, "--checkpoint", checkpoint, "--epochs", "0"]
-    done = run_flow(home, "run", *arguments, before=QUICK)
+    done = run_flow(home, "run", *arguments, *WITHOUT_CARDS, before=QUICK)
     assert done.returncode == 0, errors_of(done)
     found = artifacts(home, done)
     assert found["lineage"]["checkpoint"] == checkpoint

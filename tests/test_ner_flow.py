@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
+from flows import WITHOUT_CARDS, errors_of, report_of, sentences_in
 from flows import artifacts as artifacts_of
-from flows import errors_of, report_of, sentences_in
 from flows import run_flow as run_any
 from ojd_daps_language_models.archive import unpack_folder
 from ojd_daps_language_models.configs import NERConfig
@@ -67,6 +67,7 @@ def two_layers(home, tiny_bert):
         home,
         *("run", "--checkpoint", tiny_bert, "--data", home / "tags.jsonl"),
         *("--epochs", "1", "--seeds", "2", "--with", "tests.faults.say_whether_torch"),
+        *WITHOUT_CARDS,
         before=["--config", "config", str(home / "layers.yaml")],
     )
     assert done.returncode == 0, errors_of(done)

@@ -9,8 +9,8 @@ import pytest
 from conftest import SAMPLE, sample_texts
 from sklearn.metrics import accuracy_score, roc_auc_score
 
+from flows import WITHOUT_CARDS, errors_of, report_of, run_id_of, sentences_in
 from flows import artifacts as artifacts_of
-from flows import errors_of, report_of, run_id_of, sentences_in
 from flows import run_flow as run_any
 from ojd_daps_language_models.archive import unpack_folder
 from ojd_daps_language_models.configs import NSPConfig
@@ -56,7 +56,7 @@ def two_seeds(home, tiny_bert):
     adapt = ["--checkpoint", tiny_bert, "--epochs", "0", "--data", home / "few.jsonl"]
     (home / "quick.yaml").write_text("evaluation: {audit_adverts: 0}\n")
     quick = ["--config", "config", "quick.yaml"]
-    mlm = run_any("mlm_flow", home, "run", *adapt, before=quick)
+    mlm = run_any("mlm_flow", home, "run", *adapt, *WITHOUT_CARDS, before=quick)
     assert mlm.returncode == 0, errors_of(mlm)
     done = run_flow(
         home,
@@ -253,6 +253,7 @@ def test_official_parts_and_a_checkpoint_that_is_only_scored(home, tiny_bert, tr
         home,
         *("run", "--checkpoint", tiny_bert, "--epochs", "0"),
         *("--data", home / "t.jsonl", "--test-data", home / "official.jsonl"),
+        *WITHOUT_CARDS,
         before=FEW,
     )
     assert done.returncode == 0, errors_of(done)

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import spearmanr
 from test_skill_similarity import like_and_unlike, many, pair, prepare, scored
 
+from flows import WITHOUT_CARDS, errors_of, report_of, run_id_of
 from flows import artifacts as artifacts_of
-from flows import errors_of, report_of, run_id_of
 from flows import run_flow as run_any
 from ojd_daps_language_models.archive import unpack_folder
 from ojd_daps_language_models.configs import SkillSimilarityConfig
@@ -65,6 +65,7 @@ def two_seeds(home, tiny_bert):
         *("run", "--checkpoint", tiny_bert, "--epochs", "1", "--seeds", "2"),
         *OFFICIAL,
         *("--with", "tests.faults.say_whether_torch"),
+        *WITHOUT_CARDS,
         before=SCORES,
     )
     assert done.returncode == 0, errors_of(done)
@@ -254,6 +255,7 @@ def test_a_run_starts_from_another_and_says_what_that_had_seen(home, two_seeds):
     done = run_flow(
         home,
         *("run", "--checkpoint", checkpoint, "--epochs", "0", *OFFICIAL),
+        *WITHOUT_CARDS,
         before=SCORES,
     )
     assert done.returncode == 0, errors_of(done)
