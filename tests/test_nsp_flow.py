@@ -36,7 +36,7 @@ FEW = ["--config", "config", "few.yaml"]  # of the pairs: as much to learn, soon
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("runs")
-    (home / "few.yaml").write_text("pairs: {max_per_advert: 4}\n")
+    (home / "few.yaml").write_text("pairs: {max_per_advert: 6}\n")
     return home
 
 

@@ -352,6 +352,8 @@ def test_prepared_adverts_need_disk_for_their_tokens(context, nobody, monkeypatc
 def test_several_processes_need_as_much_memory_each(context, nobody, monkeypatch):
     context.flow_datastore = None
     monkeypatch.setenv("METAFLOW_RUNTIME_ENVIRONMENT", "aws-batch")
+    free = SimpleNamespace(free=1e12)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: free)
     asked = {"start": ASKED, "train": ASKED}
     compute = COMPUTE | {"memory": 12_000}
     for few, many in ({"gpu": 4}, {"gpu": 8}), ({"processes": 4}, {"processes": 8}):

@@ -132,12 +132,11 @@ def prepare_texts(
         )
     threshold = config.duplicates.near_threshold
     read = int(texts["spans"].str.len().sum()) + len(spans_aside)
-    texts, repeated = drop_duplicates(
-        texts, threshold, "text", ["part", "text", "words", "spans"]
-    )
+    annotation = ["part", "text", "words", "spans"]
+    texts, repeated = drop_duplicates(texts, threshold, "text", annotation)
     texts, of_copies, merged = _merge_copies(texts, repeated)
     spans_aside = pd.concat([spans_aside, of_copies], ignore_index=True)
-    repeated = repeated.drop(columns=["part", "text", "words", "spans"])
+    repeated = repeated.drop(columns=annotation)
     aside = pd.concat([aside, repeated], ignore_index=True)
     print_kept(len(texts), aside, "text")
     keys = [texts["employer"], advert_keys(texts), texts["near"].astype(str)]
