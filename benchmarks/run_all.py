@@ -28,10 +28,11 @@ SETS: dict[str, dict[str, list[str]]] = {
         "near_duplicates": ["--adverts", "8000", "--rounds", "2"],
         "memory": ["--sizes", "1000", "4000", "10000"],
         "preparing": [
-            *("--sizes", "2000", "10000", "40000", "--repetitions", "0"),
+            *("--sizes", "2000", "10000", "30000", "--repetitions", "0"),
+            *("--steps", "5"),
         ],
         "mlm_training": [
-            *("--steps", "4", "--loss-steps", "30", "--use-batch-size", "32"),
+            *("--steps", "4", "--loss-steps", "20", "--use-batch-size", "32"),
         ],
         "classification_training": ["--steps", "10", "--loss-steps", "16"],
         "ner_training": [

@@ -84,7 +84,7 @@ UNDO = {
         patch.object(classification, "padded_width", lambda longest, most: longest),
     ],
 }
-Run = Callable[[str | None, int], tuple[float, float]]
+Run = Callable[[str | None, int, bool], tuple[float, float | None]]
 
 
 class EveryPosition(MaskedLMTrainer):
@@ -125,7 +125,9 @@ def speed_of(trainer, collate: Counted, without: str | None) -> float:
 
 
 def mlm(encoder: str) -> Run:
-    """A function from the part left out, or None, and steps to speed and loss."""
+    """A function from the part left out, or None, steps, and whether to score, to speed
+    and loss.
+    """
     with gzip.open(sample_path("mlm"), "rt") as file:
         texts = [text for line in file if (text := json.loads(line)["text"])]
     random.Random(0).shuffle(texts)
@@ -138,7 +140,7 @@ def mlm(encoder: str) -> Run:
     counts = count_tokens(train.ids, tokenizer.get_vocab_size())
     frozen = MaskedBlocks(pack(test, WIDTH, 0), *hidden, 0, frozen_seed=0)
 
-    def run(without: str | None, steps: int) -> tuple[float, float]:
+    def run(without: str | None, steps: int, score: bool) -> tuple[float, float | None]:
         model, _ = load_masked_lm(folder, 0, lambda: counts)
         fit.set_dropout(model, 0.0)
         if without == "attention":
@@ -151,6 +153,8 @@ def mlm(encoder: str) -> Run:
         with tempfile.TemporaryDirectory() as out:
             asked = settings(out, without, steps, 5e-4)
             speed = speed_of(kind(model, asked, collate, dataset), collate, without)
+        if not score:
+            return speed, None
         scores = score_hidden_tokens(model, frozen, 16, bf16=False)
         return speed, float(scores["losses"].mean())
 
@@ -168,7 +172,7 @@ def classifier(encoder: str) -> Run:
         for rows in np.split(order, [4 * HELD_OUT])
     )
 
-    def run(without: str | None, steps: int) -> tuple[float, float]:
+    def run(without: str | None, steps: int, score: bool) -> tuple[float, float | None]:
         model, _ = load_classifier(folder, LABELS, 0)
         if without == "attention":
             model.set_attn_implementation("sdpa")
@@ -181,6 +185,8 @@ def classifier(encoder: str) -> Run:
         with tempfile.TemporaryDirectory() as out:
             asked = settings(out, without, steps, 5e-5)
             speed = speed_of(kind(model, asked, collate, train), collate, without)
+        if not score:
+            return speed, None
         logits = torch.from_numpy(score_sequences(model, test, 64, "fp32"))
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(test.labels))
         return speed, loss.item()
@@ -193,8 +199,11 @@ def compare(
 ) -> None:
     """Report what each part is worth."""
     for part, name in parts.items():
-        run(part, 2)  # oneDNN makes a program for each shape when it first comes
-        found = [(run(None, steps), run(part, steps)) for _ in range(repetitions)]
+        run(part, 2, False)  # oneDNN makes a program for each shape when it first comes
+        found = [
+            tuple(run(way, steps, n == 0) for way in (None, part))
+            for n in range(repetitions)
+        ]
         ours, others = zip(*found, strict=True)
         speeds, losses = zip(*ours, strict=True)
         slower, losses_without = zip(*others, strict=True)
