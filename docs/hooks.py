@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "ojd_daps_language_models"
 TASKS = ROOT / PACKAGE / "tasks"
 SCORES = ROOT / "docs" / "sample_scores.json"  # written by sample_scores.py
-MARKER = "<!-- sample scores -->"
+MARKER = "`make docs` puts the table of `sample_scores.json` here."
 LAST = ("before", "after", "change", "gain")  # columns; floors stand before them
 
 logger = get_plugin_logger("sample_scores")

@@ -27,6 +27,29 @@ Count = Annotated[int, Field(gt=0)]
 # YAML reads a bare 1 or true as a number or a truth value.
 Spelling = Annotated[str, BeforeValidator(str), Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# Of which each task has a default of its own.
+Epochs = Annotated[
+    int,
+    Field(
+        ge=0, description="passes over the training part; 0 only scores the checkpoint"
+    ),
+]
+LearningRate = Annotated[Portion, Field(description="peak of the schedule")]
+Dropout = Annotated[
+    Share | None,
+    Field(
+        description="while training, 0 to 1, in attention none; null: what the "
+        "checkpoint says"
+    ),
+]
+MaxLength = Annotated[
+    int,
+    Field(
+        ge=8,
+        le=8192,
+        description="tokens that the model reads; what is longer is cut, counted",
+    ),
+]
 
 
 def _fit_a_tag(label: str) -> str:
@@ -346,23 +369,20 @@ class Masking(Section):
 
 
 class Training(Section):
-    """Hyper-parameters of the optimisation."""
+    """Hyper-parameters of the optimisation.
 
-    epochs: Annotated[int, Field(ge=0)] = Field(
-        3, description="passes over the training part; 0 only scores the checkpoint"
-    )
-    batch_size: Count = Field(32, description="blocks per step and process")
+    Their defaults, of each task, are the values of its file in `configs/`.
+    """
+
+    epochs: Epochs = 3
+    batch_size: Count = Field(8, description="blocks per step and process")
     accumulation: Count = Field(1, description="batches per optimiser step")
-    learning_rate: Portion = Field(5e-5, description="peak of the schedule")
+    learning_rate: LearningRate = 5e-4
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1, description="share of steps until the peak, 0 to below 1"
     )
     weight_decay: Share = Field(0.01, description="AdamW's, 0 to 1")
-    dropout: Share | None = Field(
-        None,
-        description="while training, 0 to 1, in attention none; null: what the "
-        "checkpoint says",
-    )
+    dropout: Dropout = 0.0
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto: bf16 where the hardware has it"
     )
@@ -409,9 +429,8 @@ class FineTuning(Training):
     """Hyper-parameters of what starts from an encoder that knows its language."""
 
     batch_size: Count = Field(16, description="sentences or pairs per step and process")
-    max_length: Annotated[int, Field(ge=8, le=8192)] = Field(
-        128, description="tokens that the model reads; what is longer is cut, counted"
-    )
+    learning_rate: LearningRate = 1e-4
+    max_length: MaxLength = 128
     freeze_word_embeddings: bool = Field(
         True, description="leave the vectors of words as they are: faster, as good"
     )
@@ -419,6 +438,8 @@ class FineTuning(Training):
 
 class NSPTraining(FineTuning):
     """Hyper-parameters of learning what follows what."""
+
+    epochs: Epochs = 2
 
     @model_validator(mode="after")
     def _keep_twins_together(self):
@@ -434,6 +455,10 @@ class NSPTraining(FineTuning):
 class NERTraining(FineTuning):
     """Hyper-parameters of finding entities."""
 
+    epochs: Epochs = 6
+    batch_size: Count = Field(8, description="windows per step and process")
+    learning_rate: LearningRate = 3e-4
+    dropout: Dropout = 0.1
     max_length: Annotated[int, Field(ge=8, le=8192)] = Field(
         128, description="tokens of a window"
     )
@@ -481,6 +506,7 @@ class MLMTraining(Training):
 class CompanyDescriptionTraining(FineTuning):
     """Hyper-parameters of classifying sentences."""
 
+    epochs: Epochs = 5
     balance: Literal["weights", "undersample", "none"] = Field(
         "weights",
         description="what to do in the training part: weigh the rarer class up, leave "
@@ -510,10 +536,13 @@ class Positives(Section):
 class SkillTraining(FineTuning):
     """Hyper-parameters of the bi-encoder."""
 
+    epochs: Epochs = 2
     batch_size: Annotated[int, Field(ge=2)] = Field(
-        256,
+        64,
         description="pairs per step and process; the others of a batch are negatives",
     )
+    learning_rate: LearningRate = 3e-4
+    max_length: MaxLength = 64
     temperature: Portion = Field(
         0.05, description="cosines are divided by it in the loss"
     )
@@ -577,10 +606,10 @@ class Compute(Section):
     processes: Count | None = Field(
         None, description="processes that train together; null: one for each GPU"
     )
-    cpu: Count = Field(8, description="virtual CPUs")
-    memory: Count = Field(32_000, description="MB")
+    cpu: Count = Field(4, description="virtual CPUs")
+    memory: Count = Field(16_000, description="MB")
     shared_memory: Count = Field(
-        4_000, description="MB of it as /dev/shm, which processes share"
+        2_000, description="MB of it as /dev/shm, which processes share"
     )
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         10,
@@ -641,7 +670,7 @@ class Shards(Section):
         description="megabytes of text in a shard; more where there would be over 95",
     )
     bands_per_task: Count = Field(
-        8,
+        60,
         description="bands of the signatures that one task searches for near "
         "duplicates",
     )

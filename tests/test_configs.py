@@ -135,6 +135,19 @@ def test_yes_and_no_are_words_that_still_say_what_is_true(word, value):
     assert config.publishing.private is value
 
 
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {""}))
+def test_what_a_file_leaves_out_is_as_in_the_shipped_one(name):
+    (path,) = (
+        path
+        for path in FILES
+        if path.parent.name == "configs" and path.stem.replace("_", "") == name
+    )
+    shipped = parse_config(path.read_text(), MODELS[name])
+    for section in {"training", "compute", "masking", "shards"} & set(dict(shipped)):
+        left_out = parse_config(f"{section}: {{}}", MODELS[name])
+        assert getattr(left_out, section) == getattr(shipped, section)
+
+
 def test_an_empty_file_means_the_defaults():
     assert parse_config("", MLMConfig) == MLMConfig()
 

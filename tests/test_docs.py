@@ -11,11 +11,18 @@ from flows import FLOWS
 from ojd_daps_language_models import PROJECT_DIR
 
 DOCS = PROJECT_DIR / "docs"
-MARKER = "<!-- sample scores -->"
+MARKER = "`make docs` puts the table of `sample_scores.json` here."
 HEADINGS = [
     *("What it is for", "What it learns from", "Scores on the sample"),
     "Use the model",
 ]
+IN_THE_README = {  # groups, measure, and the rival beside it
+    "mlm": ("perplexity", "floor"),
+    "nsp": ("all", "accuracy", "overlap"),
+    "skill_similarity": ("alternative_labels", "mrr", "tfidf"),
+    "ner": ("entities", "micro", "f1", "crf"),
+    "company_descriptions": ("company_description", "f1", "tfidf"),
+}
 tasks = pytest.mark.parametrize("task", [flow.removesuffix("_flow") for flow in FLOWS])
 
 
@@ -92,6 +99,19 @@ def test_the_scores_of_the_sample_run_are_on_the_page(task):
                     assert shown == pytest.approx(inner["value"], rel=0.01, abs=6e-4)
 
     compare(run["scores"], [])
+
+
+@pytest.mark.parametrize("task", IN_THE_README)
+def test_the_readme_has_scores_of_the_sample_run(task):
+    found = json.loads(hooks.SCORES.read_text(encoding="utf-8"))[task]["scores"]
+    text = (PROJECT_DIR / "README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| .* `flows/{task}_flow\.py` .*$", text, re.M)
+    shown = [float(value) for value in re.findall(r"\d*\.\d+", row)]
+    *names, rival = IN_THE_README[task]
+    for name in names:
+        found = found[name]
+    scores = [found[system]["value"] for system in ("before", "after", rival)]
+    assert shown == pytest.approx(scores, rel=2e-3, abs=6e-4)
 
 
 def test_scores_in_groups_of_any_depth_become_one_table():

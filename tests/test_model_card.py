@@ -466,8 +466,8 @@ def test_every_task_has_a_template():
 
 
 def test_a_task_without_a_template_is_told_which_file_it_lacks(tmp_path):
-    run = make_run("nsp") | {"task": "pay"}
-    with pytest.raises(FileNotFoundError, match=r"templates/pay\.md: no such file"):
+    run = make_run("nsp") | {"task": "weather"}
+    with pytest.raises(FileNotFoundError, match=r"templates/weather\.md: no such file"):
         write(tmp_path, run)
 
 

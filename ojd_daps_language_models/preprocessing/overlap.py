@@ -103,9 +103,9 @@ def check_overlap(
     ]
     if above:
         raise ValueError(
-            f"{part}: {'; '.join(above)}. Scores would flatter the model: drop "
-            "near duplicates before the split, split by employer, or, if the overlap "
-            "is meant to be there, raise the limit in the configuration"
+            f"{part}: {'; '.join(above)}. Scores would flatter the model: split by "
+            "employer where they are known, or, if the overlap is meant to be there, "
+            "raise the limit, split.max_verbatim_overlap or split.max_near_overlap"
         )
 
 
