@@ -175,6 +175,28 @@ def test_rows_of_another_width_are_marked_and_the_others_read(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "lines", "broken"),
+    [
+        ("a.tsv", ['3\t"Chef', "4\tCook", '5\t15" screen'], [3, 4, 5]),
+        ("a.csv", ['3,"never closed', '4,"Cook"', "5,Cook"], [3, 4]),
+        ("a.csv", [r'3,"the \"head\" chef"', '4,"the ""head"" chef"', "5,Cook"], [3]),
+    ],
+)
+def test_rows_that_a_quotation_mark_runs_together_are_all_counted(
+    name, lines, broken, tmp_path
+):
+    between = "\t" if name == "a.tsv" else ","
+    sound = [f"{number}{between}Cook" for number in range(1, 10)]
+    content = "\n".join([f"id{between}text", *sound[:2], *lines, *sound[5:]])
+    rows = read(tmp_path, name, content.encode(), ("id", "text"))
+    assert [row.number for row in rows] == list(range(1, 10))
+    assert {row.number: row.problem for row in rows if row.problem} == dict.fromkeys(
+        broken, "a quotation mark in it is neither doubled nor the end of a value"
+    )
+    assert all(row.values["id"] == str(row.number) for row in rows if row.values)
+
+
 def test_a_broken_line_in_the_middle_is_marked_with_its_number(tmp_path):
     content = b'{"text": "a"}\n\n{"text": "b\n["c"]\n{"text": "d"}\n{"text": "e"}\n'
     rows = read(tmp_path, "a.jsonl", content)
@@ -246,6 +268,12 @@ def test_a_file_without_rows_is_told_apart_from_a_broken_one(
         ),
         ("a.xlsx", b"PK\x03\x04", "a.xlsx: unknown format '.xlsx'; expected .csv"),
         ("a.csv", b'id,text\n1,words\n2,"never\n3,closed\n', "row 2: a quotation mark"),
+        ("a.csv", b'id,"text\n1,words\n', "the header: a quotation mark is opened and"),
+        (
+            "a.csv",
+            b'text\n"a\nb\nc"d\ne\n',
+            "3 of 4 rows .*; the first is row 1: a quotation mark in it is neither",
+        ),
         ("a.csv", b"text,text\na,b\n", "two columns are called 'text'"),
         (
             "a.csv",

@@ -20,7 +20,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from shutil import copyfileobj
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
@@ -253,15 +253,8 @@ def _as_windows_1252(file: File) -> str:
 def _csv_rows(text: TextIO, file: File, columns: Sequence[str] | None) -> Iterator[Row]:
     separator = "\t" if file_suffix(file.name) == ".tsv" else ","
     csv.field_size_limit(LONGEST_VALUE)
-    at_end = False
-
-    def lines() -> Iterator[str]:
-        nonlocal at_end
-        yield from text
-        at_end = True
-
-    reader = csv.reader(lines(), delimiter=separator)
-    number = 0
+    reader = csv.reader(text, delimiter=separator, strict=True)
+    header, number = [], 0
     try:
         header = next(filter(None, reader), [])
         if len(header) == 1:
@@ -271,21 +264,43 @@ def _csv_rows(text: TextIO, file: File, columns: Sequence[str] | None) -> Iterat
         if repeated := [name for name in columns if header.count(name) > 1]:
             raise ValueError(f"{file.name}: two columns are called '{repeated[0]}'")
         places = {name: header.index(name) for name in columns}
-        for number, values in enumerate(reader, 1):
-            if at_end:  # the reader asked for more lines to complete this row
-                raise ValueError(
-                    f"{file.name}: row {number}: a quotation mark is opened and never "
-                    "closed; expected quotation marks within a value to be doubled"
-                )
-            if len(values) == len(header):
+        for number, values in enumerate(_paired(reader), 1):
+            if values is None:
+                fault = "neither doubled nor the end of a value"
+                yield Row(number, {}, f"a quotation mark in it is {fault}")
+            elif len(values) == len(header):
                 yield Row(number, {name: values[at] for name, at in places.items()})
             elif values:
                 amount = "more" if len(values) > len(header) else "fewer"
                 yield Row(number, {}, f"{amount} values than the header has columns")
     except csv.Error as error:
+        place = f"row {number + 1}" if header else "the header"
+        fault = f"{error}, perhaps as a quotation mark is never closed"
+        if "end of data" in str(error):
+            fault = "a quotation mark is opened and never closed"
         raise ValueError(
-            f"{file.name}: row {number + 1}: {error}; is a quotation mark never closed?"
+            f"{file.name}: {place}: {fault}; expected quotation marks within a value "
+            "to be doubled"
         ) from error
+
+
+def _paired(reader) -> Iterator[list[str] | None]:
+    """The values of each row; None for each line that an unpaired quotation mark takes.
+
+    How many rows those lines are, nobody can know; most files have a line for each.
+    """
+    lines = reader.line_num
+    while True:
+        try:
+            for values in reader:
+                lines = reader.line_num
+                yield values
+            return
+        except csv.Error as error:  # after which the reader goes on at the next line
+            if "expected after" not in str(error):
+                raise
+            yield from repeat(None, reader.line_num - lines)
+            lines = reader.line_num
 
 
 def _refuse_separator(only_column: str, expected: str, file: File) -> None:
