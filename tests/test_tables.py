@@ -295,6 +295,12 @@ def test_a_file_without_rows_is_told_apart_from_a_broken_one(
             b'{\n "data": [\n {"text": "a"}\n ]\n}',
             "rows cannot be read as JSON",
         ),
+        (
+            "a.json",
+            b'[{"text": "a"}]\n[{"text": "b"}]\n',
+            "ends with record 1; expected one array, or one record a line",
+        ),
+        ("a.json", b'[{"text": "a"}]' + b" " * 2**21 + b"}", "after the array"),
         ("a.json", b'[{"text": "a"}, {"te', "record 2 is cut short or not JSON"),
         ("a.json", b'[{"text": "a"} {"b" 1}, ' + b" " * 2**21, "record 2 is"),
         (

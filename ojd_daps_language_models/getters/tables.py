@@ -353,6 +353,12 @@ def _array_rows(text: TextIO, file: File) -> Iterator[Row]:
     while True:
         place = between.match(buffer, place).end()
         if buffer.startswith("]", place):
+            rest = chain([buffer[place + 1 :]], iter(lambda: text.read(BUFFER), ""))
+            if any(map(str.strip, rest)):
+                raise ValueError(
+                    f"{file.name}: something stands after the array, which ends with "
+                    f"record {number - 1}; expected one array, or one record a line"
+                )
             return
         try:
             value, place = decoder.raw_decode(buffer, place)
