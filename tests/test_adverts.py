@@ -295,3 +295,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 
     small = peak(2000)
     assert peak(16_000) < 1.5 * small + 200 * 14_000  # ids are remembered
+
+
+def test_texts_of_rows_kept_aside_are_not_held(tmp_path):
+    path = write(tmp_path / "a.csv", "text\n" + ("w" * 10**6 + "\n") * 40)
+    tracemalloc.start()
+    ((_, aside),) = iter_adverts(path, ONLY_TEXT, 1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(aside) == 40
+    assert peak < 20e6

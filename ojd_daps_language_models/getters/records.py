@@ -71,11 +71,12 @@ def iter_records(
     wanted = _wanted(columns)
     seen: set[int] = set()  # hashes of 64 bits: ids themselves may be long
     records, kept_aside = [], []
+    aside_columns = ["source", "row", "id", *aside, "reason"]  # no text: it may be long
 
     def as_tables() -> Chunk:
         return (
             _as_table(records, [*columns, "source", "row"], objects),
-            _as_table(kept_aside, ["source", "row", "id", *aside, "reason"]),
+            _as_table(kept_aside, aside_columns),
         )
 
     for file, row in _rows_of_all(path, wanted, task, read, formats):
@@ -84,7 +85,8 @@ def iter_records(
         if not reason and hash(record["id"]) in seen:
             reason = "its id was seen before"
         if reason:
-            kept_aside.append(record | {"reason": reason})
+            record["reason"] = reason
+            kept_aside.append({name: record[name] for name in aside_columns})
         else:
             seen.add(hash(record["id"]))
             records.append(record | {"text": _encodable(record["text"])})
