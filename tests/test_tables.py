@@ -215,6 +215,8 @@ def test_a_column_that_few_records_have_is_found(tmp_path):
 
 
 LINES = b'{"text": "words"}\n' * 3
+SOUND = as_parquet(pa.table({"text": ["words"]}))
+DAMAGED = SOUND[:4] + b"\xff" * 20 + SOUND[24:]  # where its first page begins
 
 
 @pytest.mark.parametrize(
@@ -309,6 +311,23 @@ def test_a_file_without_rows_is_told_apart_from_a_broken_one(
             "not Parquet, or cut",
         ),
         ("a.parquet", b"text\nwords\n", "not Parquet, or cut short"),
+        ("a.parquet", DAMAGED, "or damaged .*; copy it again"),
+        (
+            "a.parquet",
+            as_parquet(pa.Table.from_arrays([["a"], ["b"]], ["text", "text"])),
+            "two columns are called 'text'",
+        ),
+        (
+            "a.parquet",
+            as_parquet(pa.table({"text": pa.array([0, 4_000_000], pa.date32())})),
+            "date or time .* row 0.*; expected years from 1 to 9999",
+        ),
+        (
+            "a.json",
+            b'[{"text": 1}, {"text": ' + b"[" * 2**17,
+            "record 2 cannot be read",
+        ),
+        ("a.json", b'[{"text": ' + b"1" * 5000 + b"}]", "record 1 cannot be read"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_clear_error(
@@ -333,11 +352,32 @@ def test_truncated_gzip_is_one_clear_error(name, share, tmp_path):
         read(tmp_path, name, packed[: int(len(packed) * share)])
 
 
-def test_damaged_gzip_is_one_clear_error(tmp_path):
-    packed = bytearray(gzip.compress(b"text\n" + bytes(range(65, 90)) * 1000))
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.parquet.gz"])
+def test_damaged_gzip_is_one_clear_error(name, tmp_path):
+    packed = bytearray(gzip.compress(b"text\n" + bytes(range(65, 90)) * 10**5))
     packed[-6] ^= 0xFF  # in its checksum
     with pytest.raises(ValueError, match="the gzip file is damaged"):
-        read(tmp_path, "a.csv.gz", bytes(packed))
+        read(tmp_path, name, bytes(packed))
+
+
+def test_a_fault_of_the_store_is_not_taken_for_one_of_the_file(monkeypatch):
+    class Store(io.BytesIO):
+        breaks = False
+
+        def readinto(self, buffer):
+            if self.breaks:
+                raise OSError("failed to read")
+            return super().readinto(buffer)
+
+    table = pa.table({"text": ["words"] * 3000})
+    store = Store(as_parquet(table, row_group_size=1000))
+    monkeypatch.setattr(tables, "BUFFER", 100)
+    monkeypatch.setattr(tables, "open_file", lambda file: store)
+    rows = read_rows(File("a.parquet", "a.parquet"), ["text"])
+    next(rows)
+    store.breaks = True
+    with pytest.raises(OSError, match="failed to read"):
+        list(rows)
 
 
 def test_a_value_of_many_megabytes_is_no_trouble(tmp_path):

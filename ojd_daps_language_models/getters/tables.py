@@ -21,7 +21,9 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice, repeat
+from pathlib import Path
 from shutil import copyfileobj
+from traceback import extract_tb
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from ojd_daps_language_models.getters.storage import (
@@ -167,16 +169,11 @@ def parquet_groups(file: File) -> list[tuple[int, int]]:
     Raises:
         ValueError, OSError: as `read_rows`.
     """
-    import pyarrow
     from pyarrow import parquet
 
     with open_stream(file, FORMATS[".parquet"]) as stream, seekable(stream) as whole:
-        try:
+        with _explained_parquet_faults(file):
             metadata = parquet.read_metadata(whole)
-        except pyarrow.ArrowInvalid as error:
-            raise ValueError(
-                f"{file.name}: not Parquet, or cut short ({error}); copy it again"
-            ) from error
         groups = map(metadata.row_group, range(metadata.num_row_groups))
         return [
             (number, group.total_byte_size)
@@ -186,7 +183,9 @@ def parquet_groups(file: File) -> list[tuple[int, int]]:
 
 
 def check_columns(file: File, columns: Sequence[str], found: Sequence[str]) -> None:
-    """Raise where a column is missing, with those found and the nearest."""
+    """Raise where one is there twice, or missing: with those found and the nearest."""
+    if repeated := [name for name in columns if found.count(name) > 1]:
+        raise ValueError(f"{file.name}: two columns are called '{repeated[0]}'")
     missing = [name for name in columns if name not in found]
     if not missing:
         return
@@ -220,6 +219,22 @@ def _explained_gzip_faults(file: File) -> Iterator[None]:
         ) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{file.name}: the gzip file is damaged ({error})") from error
+
+
+@contextmanager
+def _explained_parquet_faults(file: File) -> Iterator[None]:
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        if Path(extract_tb(error.__traceback__)[-1].filename).parent.name != "pyarrow":
+            raise  # the stream's own, of S3 or gzip, which has its explanation
+        fault = " ".join(str(error).split())
+        raise ValueError(
+            f"{file.name}: not Parquet, or cut short or damaged ({fault}); copy it "
+            "again"
+        ) from error
 
 
 def _refuse_binary(head: bytes, file: File, expected: str) -> None:
@@ -261,8 +276,6 @@ def _csv_rows(text: TextIO, file: File, columns: Sequence[str] | None) -> Iterat
             _refuse_separator(header[0], separator, file)
         columns = header if columns is None else columns
         check_columns(file, columns, header)
-        if repeated := [name for name in columns if header.count(name) > 1]:
-            raise ValueError(f"{file.name}: two columns are called '{repeated[0]}'")
         places = {name: header.index(name) for name in columns}
         for number, values in enumerate(_paired(reader), 1):
             if values is None:
@@ -374,6 +387,11 @@ def _array_rows(text: TextIO, file: File) -> Iterator[Row]:
                     "array of records"
                 ) from error
             buffer += more
+        except (ValueError, RecursionError) as error:  # too long a number, or too deep
+            raise ValueError(
+                f"{file.name}: record {number} cannot be read ({error}); expected an "
+                "array of records"
+            ) from error
         else:
             yield _record_row(number, value)
             number += 1
@@ -388,12 +406,11 @@ def _record_row(number: int, value: Any) -> Row:
 def _parquet_rows(
     stream: io.BufferedReader, file: File, columns: Sequence[str] | None
 ) -> Iterator[Row]:
-    import pyarrow
     from pyarrow import parquet
 
     number = 0
     try:
-        with seekable(stream) as whole:
+        with _explained_parquet_faults(file), seekable(stream) as whole:
             # Without these two a whole column of a row group is held, often the file.
             table = parquet.ParquetFile(whole, pre_buffer=False, buffer_size=BUFFER)
             columns = table.schema_arrow.names if columns is None else columns
@@ -414,9 +431,10 @@ def _parquet_rows(
         raise ValueError(
             f"{file.name}: bytes that are not UTF-8 after row {number}; expected text"
         ) from error
-    except pyarrow.ArrowInvalid as error:
+    except OverflowError as error:
         raise ValueError(
-            f"{file.name}: not Parquet, or cut short ({error}); copy it again"
+            f"{file.name}: a date or time after row {number} is out of range "
+            f"({error}); expected years from 1 to 9999"
         ) from error
 
 
