@@ -116,8 +116,8 @@ class MLMFlow(FlowSpec):
         """Check what could otherwise fail an hour later."""
         check_parameters(self.epochs, self.seed, nodes=self.nodes)
         self.prepared, paths = check_adverts(self, "mlm")
-        given, _ = describe_data(self)
-        check_publishing(self.push_to, self.config.publishing, given["test data"])
+        given, config = describe_data(self)
+        check_publishing(self.push_to, config, given["test data"])
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
         folder = get_checkpoint(self.origin, self.config.model.revision)

@@ -119,8 +119,8 @@ class NSPFlow(FlowSpec):
         """Check what could otherwise fail an hour later."""
         check_parameters(self.epochs, self.seed, self.seeds)
         self.prepared, paths = check_adverts(self, "nsp")
-        given, _ = describe_data(self)
-        check_publishing(self.push_to, self.config.publishing, given["test data"])
+        given, config = describe_data(self)
+        check_publishing(self.push_to, config, given["test data"])
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
         folder = get_checkpoint(self.origin, self.config.model.revision)

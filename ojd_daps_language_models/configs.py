@@ -621,11 +621,15 @@ class Compute(Section):
 class Reference(Section):
     """A published score, to stand on the model card beside those of the run."""
 
-    system: str = Field(description="the model, as its authors call it; required")
-    score: str = Field(description="group, measure: as the run prints it; required")
+    system: str = Field(
+        min_length=1, description="the model, as its authors call it; required"
+    )
+    score: str = Field(
+        min_length=1, description="group, measure: as the run prints it; required"
+    )
     value: float = Field(description="as published; required")
-    test_set: str = Field(description="what it was scored on; required")
-    source: str = Field(description="where it is published; required")
+    test_set: str = Field(min_length=1, description="what it was scored on; required")
+    source: str = Field(min_length=1, description="where it is published; required")
 
 
 class Publishing(Section):

@@ -27,6 +27,8 @@ from hub_repositories import (
     is_large,
 )
 
+# Some of those that the hub knows.
+LICENCES = ("apache-2.0", "cc-by-4.0", "gpl-3.0", "mit", "other", "unknown")
 TOKEN = "hf_" + "Tester" * 6  # of the user tester, who may write
 NAME = "((?:datasets/)?(?:[^/]+/)?[^/]+)"
 MODEL = "/api/(?:models/)?((?:datasets/)?(?:[^/]+/)??[^/]+)"
@@ -232,10 +234,13 @@ class _Handler(BaseHTTPRequestHandler):
         if not head:
             return {"errors": [], "warnings": [{"message": "empty metadata"}]}
         try:
-            yaml.safe_load(head[1])
+            said = yaml.safe_load(head[1])
         except yaml.YAMLError as error:
             errors = [{"message": str(error)}]
             raise Refusal(400, "Invalid metadata", errors=errors) from error
+        if said.get("license", "unknown") not in LICENCES:
+            errors = [{"message": f'"license" must be one of [{", ".join(LICENCES)}]'}]
+            raise Refusal(400, "Invalid metadata", errors=errors)
         return {"errors": [], "warnings": []}
 
     def describe(self, name, revision):

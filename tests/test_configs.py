@@ -57,6 +57,7 @@ def test_shipped_files_name_every_key_and_comment_it(path):
         ("personal_data: {phone_regions: [UK]}", "country code 'UK'.* such as GB;"),
         ("publishing: {references: [{sytem: x}]}", "0.sytem: .*mean 'system'?"),
         ("publishing: {references: [{}]}", "references.0.value: .*as published"),
+        ("publishing: {references: [{source: ''}]}", "0.source: .*at least 1"),
         ("publishing: {push_to: me}", "OWNER/NAME"),
         ("evaluation: {fill_mask: [no mask here]}", "fill_mask.0"),
         ("model: {checkpoint: 3}", "model.checkpoint: .*string"),

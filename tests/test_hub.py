@@ -97,7 +97,15 @@ def test_what_will_happen_is_said_and_nothing_is_done(hub, capsys):
         r"replace the 2 files of this private .* last changed 20\d\d-\d\d-\d\d",
         capsys.readouterr().out,
     )
-    assert all(request.startswith("GET") for request in hub.requests)
+    asked = {request for request in hub.requests if not request.startswith("GET")}
+    assert asked == {"POST /api/validate-yaml"}
+
+
+@pytest.mark.parametrize("licence", ["Apache-2.0", "gpl-3.0-or-later"])
+def test_a_licence_that_the_hub_does_not_know_is_refused_before_training(licence, hub):
+    with pytest.raises(ValueError, match=r'"license" must be one of \[apache'):
+        check_push(NAME, private=True, licence=licence)
+    check_push(NAME, private=True, licence="apache-2.0")
 
 
 def test_without_a_token_it_says_how_to_log_in(hub, monkeypatch):

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from ojd_daps_language_models.archive import pack_folder
+from ojd_daps_language_models.configs import MLMConfig
 from ojd_daps_language_models.getters.checkpoints import describe_checkpoint
 from ojd_daps_language_models.publishing.folder import may_leave, write_folder
 from ojd_daps_language_models.publishing.guard import (
@@ -29,7 +30,11 @@ from ojd_daps_language_models.publishing.guard import (
     inspect,
     refuse_examples,
 )
-from ojd_daps_language_models.publishing.publish import check_examples, publish
+from ojd_daps_language_models.publishing.publish import (
+    check_examples,
+    check_publishing,
+    publish,
+)
 
 CONFIG = {"model_type": "bert", "vocab_size": 4, "id2label": {"0": "OTHER"}}
 TOKENS = {
@@ -496,6 +501,32 @@ def test_examples_are_looked_through_before_training(example, what):
     refuse_examples(["You need to know about bread."], [TRAINED_ON], *given)
     with pytest.raises(ValueError, match=rf"evaluation.examples\[1\]: {what}"):
         refuse_examples(["You need bread.", example], [TRAINED_ON], *given)
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("from jane.doe@example.org", r"an e-mail address \(from \[EMAIL\]\)"),
+        ("/data/papers/jobbert.pdf", r"a path of a machine, or a bucket \(/data/…\)"),
+        ("https://aclanthology.org/2022.naacl-main.366", None),
+    ],
+)
+def test_what_the_configuration_says_of_a_model_is_looked_through_before_training(
+    source, what, hub
+):
+    reference = {"system": "JobBERT", "score": "SKILL, f1", "value": 0.5}
+    reference |= {"test_set": "SkillSpan test", "source": source}
+    config = MLMConfig(
+        publishing={"test_set": "SkillSpan test", "references": [reference]}
+    ).model_dump()
+    if what:
+        place = r"configuration, publishing.references\[0\].source: "
+        with pytest.raises(ValueError, match=place + what):
+            check_publishing("tester/model", config, "test.csv")
+        assert not hub.requests
+        check_publishing(None, config, "test.csv")
+    else:
+        check_publishing("tester/model", config, "test.csv")
 
 
 # What is in it: tokens, secrets, paths, files

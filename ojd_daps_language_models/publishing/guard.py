@@ -227,6 +227,26 @@ def refuse_examples(
     for passage in passages:
         found += _look_through(passage, phone_regions)
     found += _find_names(passages, nlp) if nlp else []
+    _refuse(found)
+
+
+def refuse_settings(
+    settings: dict[str, Any], name: str, phone_regions: Sequence[str]
+) -> None:
+    """The same of what the configuration says of the model, which its card repeats.
+
+    Args:
+        settings: a section of the configuration.
+        name: of that section.
+        phone_regions: see `inspect`.
+    """
+    passages = (
+        Passage("the configuration", *said) for said in _strings(settings, name)
+    )
+    _refuse([told for said in passages for told in _look_through(said, phone_regions)])
+
+
+def _refuse(found: list[Finding]) -> None:
     if found:
         listed = [f"- {place}: {what}; {remedy}" for place, what, remedy in found]
         head = "to publish the model, its card must not hold:"

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
 
@@ -34,25 +36,34 @@ LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 KEPT = ".gitattributes"  # says which files are large; the hub writes it
 
 
-def check_push(repository: str, private: bool) -> dict[str, Any]:
+def check_push(
+    repository: str,
+    private: bool,
+    licence: str | None = None,
+    language: str | None = None,
+) -> dict[str, Any]:
     """Make sure that a push can work, and print what it will do.
 
     Args:
         repository: OWNER/NAME on the hub.
         private: whether the repository has to be private.
+        licence: of the model, by the hub's name for it.
+        language: of the texts, ISO 639.
 
     Returns:
         repository, user, exists, private, and of what exists `files` (their number) and
         `last_modified` (ISO 8601).
 
     Raises:
-        ValueError: the name is not valid, or the repository is public and has to be
-            private.
+        ValueError: the name is not valid, the hub does not know the licence or the
+            language, or the repository is public and has to be private.
         PermissionError: there is no token, the hub does not take it, it may not write
             to this repository, or the repository is gated or disabled.
         ConnectionError: the hub cannot be reached.
     """
     api = _client(repository)
+    said = {"license": licence or "unknown"}
+    said |= {"language": language} if language else {}
 
     def look() -> tuple[dict, "ModelInfo | None"]:
         user = api.whoami()
@@ -61,6 +72,7 @@ def check_push(repository: str, private: bool) -> dict[str, Any]:
         if found:
             _check_found(found, repository, private)
             api.auth_check(repository, write=True)
+        api._validate_yaml(f"---\n{yaml.safe_dump(said)}---\n")  # as a commit does
         return user, found
 
     user, found = _insist(

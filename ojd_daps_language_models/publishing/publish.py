@@ -5,10 +5,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ojd_daps_language_models.configs import PersonalData, Publishing
+from ojd_daps_language_models.configs import PersonalData
 from ojd_daps_language_models.preprocessing.personal_data import load_name_pipeline
 from ojd_daps_language_models.publishing.folder import write_folder
-from ojd_daps_language_models.publishing.guard import inspect, refuse_examples
+from ojd_daps_language_models.publishing.guard import (
+    inspect,
+    refuse_examples,
+    refuse_settings,
+)
 from ojd_daps_language_models.publishing.hub import check_push, push_folder
 
 if TYPE_CHECKING:
@@ -16,27 +20,35 @@ if TYPE_CHECKING:
 
 
 def check_publishing(
-    push_to: str | None, publishing: Publishing, test_data: str | None
+    push_to: str | None, config: Mapping[str, Any], test_data: str | None
 ) -> None:
     """Raise unless what a run is to publish can be published when it has trained.
 
     Args:
         push_to: `OWNER/NAME` on the hub; None where nothing is to be published.
-        publishing: of the configuration.
+        config: its section `publishing` says what no run can know.
         test_data: official test set of the run.
 
     Raises:
-        ValueError: a name cannot be, or the card would compare across test sets.
+        ValueError: a name cannot be, the card would compare across test sets, or it
+            would hold what must not leave.
         PermissionError: there is no token, or it may not write there.
         ConnectionError: the hub cannot be reached.
     """
-    if publishing.test_set and not test_data:
+    publishing = config["publishing"]
+    if publishing["test_set"] and not test_data:
         raise ValueError(
-            f"publishing.test_set: '{publishing.test_set}' is what --test-data has to "
-            "be, and none was given"
+            f"publishing.test_set: '{publishing['test_set']}' is what --test-data has "
+            "to be, and none was given"
         )
     if push_to:
-        check_push(push_to, publishing.private)
+        refuse_settings(publishing, "publishing", _as_it_is(config).phone_regions)
+        check_push(
+            push_to,
+            publishing["private"],
+            publishing["licence"],
+            publishing["language"],
+        )
 
 
 def check_examples(
@@ -128,6 +140,10 @@ def publish(
 
 def _personal_data(config: Mapping[str, Any]) -> tuple[list[str], "Language | None"]:
     """Regions of telephone numbers, and the pipeline that finds names."""
-    # As it is: what a version before has allowed must not keep a model from the hub.
-    own = PersonalData.model_construct(**config.get("personal_data", {}))
+    own = _as_it_is(config)
     return own.phone_regions, load_name_pipeline(own.names)
+
+
+def _as_it_is(config: Mapping[str, Any]) -> PersonalData:
+    # What a version before has allowed must not keep a model from the hub.
+    return PersonalData.model_construct(**config.get("personal_data", {}))
