@@ -278,6 +278,25 @@ def test_what_a_run_published_is_not_changed(hub, folder, tmp_path):
     assert published(hub) == contents(other)
 
 
+def test_a_push_that_is_continued_does_not_undo_a_later_one(
+    hub, folder, tmp_path, waits, capsys
+):
+    hub.fail("POST .*/tag/", times=publishing.TRIES, status=503)
+    with pytest.raises(ConnectionError):
+        push(folder)
+    later = write_folder(tmp_path / "later", "later")
+    push(later, "run-2")
+    replaced = hub.repositories[NAME].commits[1].sha
+    assert (
+        f"the 4 files of commit {replaced[:7]} are replaced" in capsys.readouterr().out
+    )
+    assert push(folder)["commit"] == replaced
+    assert titles(hub) == ["initial commit", "Publish run-1", "Publish run-2"]
+    assert published(hub) == contents(later)
+    assert published(hub, "run-1") == contents(folder)
+    assert "these files are there already" in capsys.readouterr().out
+
+
 def test_an_empty_folder_does_not_empty_a_repository(hub, tmp_path):
     with pytest.raises(ValueError, match="no files to publish"):
         push(tmp_path / "nothing")

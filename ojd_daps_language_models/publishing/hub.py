@@ -11,7 +11,6 @@ in rounds; each begins with what the hub has by then, so that nothing is made tw
 """
 
 import hashlib
-import itertools
 import json
 import random
 import re
@@ -115,7 +114,7 @@ def push_folder(
         repository: OWNER/NAME; created if it does not exist.
         private: whether the repository has to be private.
         tag: names the commit; one run, one tag.
-        message: of the commit.
+        message: of the commit; one run, one message.
 
     Returns:
         repository, url, commit (SHA), tag, files (their number).
@@ -297,26 +296,31 @@ def _publish(
             )
         print(f"{repository}: {tag} is there already")
         return tags[tag]
-    # An earlier round may have worked without an answer, and others gone on from it.
-    since = [start]
-    if head.sha != start:
-        commits = [commit.commit_id for commit in api.list_repo_commits(repository)]
-        since += itertools.takewhile(lambda commit: commit != start, commits)
+    # An earlier round, or push, may have got no further, and others gone on from it.
+    commits = api.list_repo_commits(repository)
+    own = (commit.commit_id for commit in commits if commit.title == message)
+    since = dict.fromkeys((start, head.sha, *own))
     commit = next((c for c in since if _holds(api, repository, c, folder)), None)
     if commit:
         print(f"{repository}: these files are there already")
     else:
         names = _names(folder)
-        old = {file.rfilename for file in head.siblings} - {KEPT, *names}
+        old = {file.rfilename for file in head.siblings} - {KEPT}
+        gone = sorted(old.difference(names))
         commit = api.create_commit(
             repository,
             [
-                *(CommitOperationDelete(name, is_folder=False) for name in sorted(old)),
+                *(CommitOperationDelete(name, is_folder=False) for name in gone),
                 *(CommitOperationAdd(name, folder / name) for name in names),
             ],
             commit_message=message,
             parent_commit=head.sha,
         ).oid
+        if old:
+            print(
+                f"{repository}: the {len(old)} files of commit {head.sha[:7]} are "
+                "replaced; it stays"
+            )
     api.create_tag(repository, tag=tag, revision=commit)
     return commit
 
