@@ -116,7 +116,9 @@ class CompanyDescriptionsFlow(FlowSpec):
     def start(self):
         """Check what could otherwise fail an hour later."""
         check_parameters(self.epochs, self.seed, self.seeds)
-        check_publishing(self.push_to, self.config, self.test_data)
+        check_publishing(
+            self.push_to, "company_descriptions", self.config, self.test_data
+        )
         paths = (self.data, self.validation_data, self.test_data)
         for path in filter(None, paths):
             check_records(path, self.config.data.columns, "company_descriptions")

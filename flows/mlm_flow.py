@@ -117,7 +117,7 @@ class MLMFlow(FlowSpec):
         check_parameters(self.epochs, self.seed, nodes=self.nodes)
         self.prepared, paths = check_adverts(self, "mlm")
         given, config = describe_data(self)
-        check_publishing(self.push_to, config, given["test data"])
+        check_publishing(self.push_to, "mlm", config, given["test data"])
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
         folder = get_checkpoint(self.origin, self.config.model.revision)

@@ -118,7 +118,7 @@ class NERFlow(FlowSpec):
     def start(self):
         """Check what could otherwise fail an hour later."""
         check_parameters(self.epochs, self.seed, self.seeds)
-        check_publishing(self.push_to, self.config, self.test_data)
+        check_publishing(self.push_to, "ner", self.config, self.test_data)
         paths = (self.data, self.validation_data, self.test_data)
         for path in filter(None, paths):
             check_entities(path, self.config.data)

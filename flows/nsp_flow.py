@@ -120,7 +120,7 @@ class NSPFlow(FlowSpec):
         check_parameters(self.epochs, self.seed, self.seeds)
         self.prepared, paths = check_adverts(self, "nsp")
         given, config = describe_data(self)
-        check_publishing(self.push_to, config, given["test data"])
+        check_publishing(self.push_to, "nsp", config, given["test data"])
         self.origin = pin_checkpoint(self.checkpoint)
         self.ancestry = describe_origin(self.origin)
         folder = get_checkpoint(self.origin, self.config.model.revision)

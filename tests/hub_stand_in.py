@@ -30,6 +30,7 @@ from hub_repositories import (
 # Some of those that the hub knows.
 LICENCES = ("apache-2.0", "cc-by-4.0", "gpl-3.0", "mit", "other", "unknown")
 TOKEN = "hf_" + "Tester" * 6  # of the user tester, who may write
+HEAD = re.compile("---\n(.*?\n)---\n", re.S)  # of a card
 NAME = "((?:datasets/)?(?:[^/]+/)?[^/]+)"
 MODEL = "/api/(?:models/)?((?:datasets/)?(?:[^/]+/)??[^/]+)"
 # The first that matches; what is in brackets becomes the arguments of the method.
@@ -230,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
         return answer
 
     def validate(self):
-        head = re.match("---\n(.*?\n)---\n", json.loads(self.body)["content"], re.S)
+        head = HEAD.match(json.loads(self.body)["content"])
         if not head:
             return {"errors": [], "warnings": [{"message": "empty metadata"}]}
         try:
@@ -255,8 +256,10 @@ class _Handler(BaseHTTPRequestHandler):
                 if lfs := file.get("lfs"):
                     sibling["lfs"] = {**lfs, "sha256": lfs["oid"]}
             siblings.append(sibling)
+        card = HEAD.match(commit.files.get("README.md", b"").decode())
         return {
             "id": name.removeprefix("datasets/"),
+            "cardData": yaml.safe_load(card[1]) if card else None,
             "sha": commit.sha,
             "lastModified": commit.date,
             "private": found.private,

@@ -56,8 +56,8 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def push(folder, tag="run-1", private=True):
-    return push_folder(folder, NAME, private, tag, f"Publish {tag}")
+def push(folder, tag="run-1", private=True, tags=()):
+    return push_folder(folder, NAME, private, tag, f"Publish {tag}", tags)
 
 
 def titles(hub):
@@ -186,6 +186,44 @@ def test_a_repository_that_is_gated_or_disabled_is_refused(hub):
     hub.repositories[NAME].disabled = True
     with pytest.raises(PermissionError, match="the hub has disabled it"):
         check_push(NAME, private=True)
+
+
+CARDS = {
+    "---\ntags: [job-adverts, mlm, metaflow]\n---\n": True,
+    "---\ntags: [job-adverts, ner, metaflow]\n---\n": False,
+    "---\nlicense: mit\n---\nA colleague's tagger\n": False,
+    "A colleague's tagger\n": False,
+    None: False,
+}
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_only_a_model_of_the_same_task_is_replaced(card, hub, folder):
+    files = {"model.safetensors": b"\0best"}
+    files |= {"README.md": card.encode()} if card else {}
+    hub.repositories[NAME] = Repository(files, private=True)
+    tags = ("job-adverts", "mlm")
+    for check in (
+        lambda: check_push(NAME, private=True, tags=tags),
+        lambda: push(folder, tags=tags),  # it may have come there since
+    ):
+        if CARDS[card]:
+            check()
+        else:
+            with pytest.raises(
+                ValueError,
+                match=r"another model.* last .*expected job-adverts, mlm: use anoth",
+            ):
+                check()
+            assert titles(hub) == ["initial commit"]
+
+
+def test_a_repository_without_a_model_may_have_a_card(hub, folder):
+    files = {".gitattributes": b"", "README.md": b"# Ours, soon\n"}
+    hub.repositories[NAME] = Repository(files, private=True)
+    check_push(NAME, private=True, tags=("job-adverts", "mlm"))
+    push(folder, tags=("job-adverts", "mlm"))
+    assert published(hub) == contents(folder)
 
 
 def test_the_hub_has_the_last_word_on_who_may_write(hub):

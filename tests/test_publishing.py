@@ -522,11 +522,11 @@ def test_what_the_configuration_says_of_a_model_is_looked_through_before_trainin
     if what:
         place = r"configuration, publishing.references\[0\].source: "
         with pytest.raises(ValueError, match=place + what):
-            check_publishing("tester/model", config, "test.csv")
+            check_publishing("tester/model", "mlm", config, "test.csv")
         assert not hub.requests
-        check_publishing(None, config, "test.csv")
+        check_publishing(None, "mlm", config, "test.csv")
     else:
-        check_publishing("tester/model", config, "test.csv")
+        check_publishing("tester/model", "mlm", config, "test.csv")
 
 
 # What is in it: tokens, secrets, paths, files

@@ -15,7 +15,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ def check_push(
     private: bool,
     licence: str | None = None,
     language: str | None = None,
+    tags: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make sure that a push can work, and print what it will do.
 
@@ -48,6 +49,7 @@ def check_push(
         private: whether the repository has to be private.
         licence: of the model, by the hub's name for it.
         language: of the texts, ISO 639.
+        tags: of the card that have to be on one that is there, see `push_folder`.
 
     Returns:
         repository, user, exists, private, and of what exists `files` (their number) and
@@ -55,7 +57,8 @@ def check_push(
 
     Raises:
         ValueError: the name is not valid, the hub does not know the licence or the
-            language, or the repository is public and has to be private.
+            language, or the repository has another model, or is public and has to be
+            private.
         PermissionError: there is no token, the hub does not take it, it may not write
             to this repository, or the repository is gated or disabled.
         ConnectionError: the hub cannot be reached.
@@ -70,6 +73,7 @@ def check_push(
         found = _find(api, repository)
         if found:
             _check_found(found, repository, private)
+            _check_model(found, repository, tags)
             api.auth_check(repository, write=True)
         api._validate_yaml(f"---\n{yaml.safe_dump(said)}---\n")  # as a commit does
         return user, found
@@ -102,7 +106,12 @@ def check_push(
 
 
 def push_folder(
-    folder: str | Path, repository: str, private: bool, tag: str, message: str
+    folder: str | Path,
+    repository: str,
+    private: bool,
+    tag: str,
+    message: str,
+    tags: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make the files of a folder those of a repository, in one commit with a tag.
 
@@ -115,13 +124,15 @@ def push_folder(
         private: whether the repository has to be private.
         tag: names the commit; one run, one tag.
         message: of the commit; one run, one message.
+        tags: a model is replaced only if its card has these.
 
     Returns:
         repository, url, commit (SHA), tag, files (their number).
 
     Raises:
         ValueError: the folder is empty, the tag names other files already, the hub
-            refuses the files, or the repository is public and has to be private.
+            refuses the files, or the repository has another model, or is public and
+            has to be private.
         PermissionError: as `check_push`.
         ConnectionError: the hub was down or changed by others in all of `TRIES` rounds.
     """
@@ -141,7 +152,7 @@ def push_folder(
     commit = _insist(
         api,
         repository,
-        lambda: _publish(api, folder, repository, private, tag, message, start),
+        lambda: _publish(api, folder, repository, private, tag, message, start, tags),
         TRIES,
         f"the hub shows what it did before or the whole model, {without_training}",
     )
@@ -239,6 +250,19 @@ def _check_found(found: "ModelInfo", repository: str, private: bool) -> None:
         )
 
 
+def _check_model(found: "ModelInfo", repository: str, tags: Sequence[str]) -> None:
+    """Raise ValueError if there is a model whose card has not all of the tags."""
+    own = getattr(found.card_data, "tags", None) or []
+    files = {file.rfilename for file in found.siblings} - {KEPT, "README.md"}
+    if files and not set(tags) <= set(own):
+        raise ValueError(
+            f"{repository}: another model stands there, last changed "
+            f"{found.last_modified:%Y-%m-%d}, and would be replaced: the tags of its "
+            f"card are {', '.join(map(str, own)) or 'none'}, expected "
+            f"{', '.join(tags)}: use another name for --push-to"
+        )
+
+
 def _look(api: "HfApi", repository: str, commit: str | None = None) -> "ModelInfo":
     """What a repository is, with its files and their hashes."""
     return api.model_info(
@@ -274,6 +298,7 @@ def _publish(
     tag: str,
     message: str,
     start: str,
+    tags: Sequence[str],
 ) -> str:
     """One round of a push: make the commit and the tag where the hub has none.
 
@@ -286,16 +311,16 @@ def _publish(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     head = _find_or_create(api, repository, private)
-    tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(repository).tags}
-    if tag in tags:
-        if not _holds(api, repository, tags[tag], folder):
+    refs = {ref.name: ref.target_commit for ref in api.list_repo_refs(repository).tags}
+    if tag in refs:
+        if not _holds(api, repository, refs[tag], folder):
             raise ValueError(
-                f"{repository}: {tag} names other files there (commit {tags[tag][:7]}),"
+                f"{repository}: {tag} names other files there (commit {refs[tag][:7]}),"
                 " and what a run published is not changed: delete the tag with "
                 f"`hf repos tag delete {repository} {tag}` if it is wrong"
             )
         print(f"{repository}: {tag} is there already")
-        return tags[tag]
+        return refs[tag]
     # An earlier round, or push, may have got no further, and others gone on from it.
     commits = api.list_repo_commits(repository)
     own = (commit.commit_id for commit in commits if commit.title == message)
@@ -304,6 +329,7 @@ def _publish(
     if commit:
         print(f"{repository}: these files are there already")
     else:
+        _check_model(head, repository, tags)
         names = _names(folder)
         old = {file.rfilename for file in head.siblings} - {KEPT}
         gone = sorted(old.difference(names))

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 
 def check_publishing(
-    push_to: str | None, config: Mapping[str, Any], test_data: str | None
+    push_to: str | None, task: str, config: Mapping[str, Any], test_data: str | None
 ) -> None:
     """Raise unless what a run is to publish can be published when it has trained.
 
     Args:
         push_to: `OWNER/NAME` on the hub; None where nothing is to be published.
+        task: a model of another one is not replaced.
         config: its section `publishing` says what no run can know.
         test_data: official test set of the run.
 
@@ -48,6 +49,7 @@ def check_publishing(
             publishing["private"],
             publishing["licence"],
             publishing["language"],
+            _tags(task),
         )
 
 
@@ -134,8 +136,14 @@ def publish(
             run["config"]["publishing"]["private"],
             tag=name.replace("/", "-"),
             message=f"Model of {name}",
+            tags=_tags(run["task"]),
         )
     return {**pushed, "guard": guard}
+
+
+def _tags(task: str) -> tuple[str, ...]:
+    """By which the card of a model of this project and task is known."""
+    return "job-adverts", task
 
 
 def _personal_data(config: Mapping[str, Any]) -> tuple[list[str], "Language | None"]:
