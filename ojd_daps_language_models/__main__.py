@@ -29,7 +29,7 @@ SCORES = 4  # that a list shows of each model
 def list_models() -> None:
     """Print what was published from which run, with its first scores."""
     nothing = True
-    for entry in iter_published():
+    for entry in iter_published(_is_ours):
         nothing = False
         published = entry["published"]
         print(f"{published['url']}  {entry['flow']}/{entry['run_id']}")

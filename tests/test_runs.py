@@ -16,14 +16,14 @@ from ojd_daps_language_models.getters.runs import _describe_state, flow_file
 QUICK = "../tests/quick_flow"  # of the same name as the MLM flow
 
 
-def list_runs(home, *options) -> list[str]:
+def list_runs(home, *options, command="runs") -> list[str]:
     """The lines that are printed, without the blanks that make columns."""
     environment = os.environ | {
         "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(home),
         "PYTHONPATH": str(PROJECT_DIR),
     }
     printed = subprocess.check_output(
-        [sys.executable, "-m", "ojd_daps_language_models", "runs", *options],
+        [sys.executable, "-m", "ojd_daps_language_models", command, *options],
         cwd=home,
         env=environment,
         text=True,
@@ -96,6 +96,24 @@ def test_a_run_that_did_nothing_is_not_to_be_continued(runs, lines):
     number = line_of(lines, runs["refused at once"])
     assert lines[number].endswith("failed in start")
     assert lines[number + 1].startswith("MLMFlow/")
+
+
+def test_flows_of_others_that_are_kept_in_the_same_place_are_no_models(tmp_path):
+    (tmp_path / "theirs.py").write_text("""
+from metaflow import FlowSpec, step
+class TheirFlow(FlowSpec):
+    @step
+    def start(self):
+        self.published = {"url": "https://example.org"}
+        self.next(self.end)
+    @step
+    def end(self):
+        pass
+TheirFlow()
+""")
+    assert run_flow(f"{tmp_path}/theirs", tmp_path, "run").returncode == 0
+    (line,) = list_runs(tmp_path, command="models")
+    assert line.startswith("No run that is known here has published a model")
 
 
 @pytest.mark.parametrize("job", [True, False])

@@ -179,14 +179,17 @@ def describe_run(artifacts: dict[str, Any]) -> dict[str, Any]:
     return run | {"config": run.pop("recipe")}
 
 
-def iter_published() -> Iterator[dict[str, Any]]:
+def iter_published(is_listed: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
     """What was published by runs of all users, the latest of each flow first.
+
+    Args:
+        is_listed: see `iter_recent_runs`.
 
     Yields:
         flow, run_id, and the artifacts `published` and `metrics`.
     """
     with _all_namespaces():
-        for flow in _flows():
+        for flow in (flow for flow in _flows() if is_listed(flow.id)):
             for run in flow:
                 for task in _tasks(flow.id, run.id):
                     published = task["published"].data if "published" in task else None
