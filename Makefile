@@ -88,7 +88,7 @@ demo: mlm  ## Train on the shipped adverts, print the scores and where the repor
 $(FLOWS): %: $(STAMPS)/.runtime
 	$(PYTHON) flows/$(subst -,_,$*)_flow.py $(addprefix --config config ,$(CONFIG)) run $(ARGS)
 
-.PHONY: runs models export
+.PHONY: runs models export publish
 runs: $(STAMPS)/.runtime  ## List recent runs, and how to continue those that failed
 	@$(PYTHON) -m $(NAME) runs $(ARGS)
 
@@ -97,6 +97,9 @@ models: $(STAMPS)/.runtime  ## List the models that were published, with run and
 
 export: $(STAMPS)/.runtime  ## Write what a run publishes: RUN=MLMFlow/latest TO=folder
 	@$(PYTHON) -m $(NAME) export $(RUN) $(TO)
+
+publish: $(STAMPS)/.runtime  ## Publish the model of a run: RUN=MLMFlow/latest TO=OWNER/NAME
+	@$(PYTHON) -m $(NAME) publish $(RUN) $(TO) $(ARGS)
 
 # --- AWS ------------------------------------------------------------------------------
 

@@ -3,11 +3,14 @@
 python -m ojd_daps_language_models runs
 python -m ojd_daps_language_models models
 python -m ojd_daps_language_models export MLMFlow/ID FOLDER
+python -m ojd_daps_language_models publish MLMFlow/ID OWNER/NAME
 """
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ojd_daps_language_models import PROJECT_DIR
 from ojd_daps_language_models.flow_utils import list_scores
@@ -20,7 +23,11 @@ from ojd_daps_language_models.getters.runs import (
     iter_recent_runs,
     split_run,
 )
-from ojd_daps_language_models.publishing.publish import export
+from ojd_daps_language_models.publishing.publish import (
+    check_publishing,
+    export,
+    publish,
+)
 from ojd_daps_language_models.resume import kill_command_of, resume_command_of
 
 SCORES = 4  # that a list shows of each model
@@ -83,13 +90,28 @@ def _first_score(scores: dict, group: str = "") -> str:
 
 def export_run(name: str, folder: Path) -> None:
     """Write the folder that a run publishes."""
-    flow, run_id = split_run(name)
-    run = get_described_run(flow, run_id)
-    texts = collect_private_texts(
-        get_training_rows(flow, run_id), run["lineage"]["checkpoint"]
-    )
-    export(run, texts, folder)
+    run = get_described_run(*split_run(name))
+    export(run, _private_texts(name, run), folder)
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+def publish_run(name: str, push_to: str, settings: dict[str, Any]) -> None:
+    """Publish the model of a finished run.
+
+    Args:
+        settings: keys of `publishing` that are not to be as in the run's configuration.
+    """
+    run = get_described_run(*split_run(name))
+    publishing = run["config"]["publishing"] | settings
+    run["config"] = run["config"] | {"publishing": publishing}
+    test_data = run["lineage"]["test data"]
+    check_publishing(push_to, run["task"], run["config"], test_data)
+    publish(run, lambda: _private_texts(name, run), push_to)
+
+
+def _private_texts(name: str, run: dict[str, Any]) -> Iterable[str]:
+    rows = get_training_rows(*split_run(name))
+    return collect_private_texts(rows, run["lineage"]["checkpoint"])
 
 
 def main() -> None:
@@ -104,14 +126,26 @@ def main() -> None:
     exporting = commands.add_parser("export", help="write what a run publishes")
     exporting.add_argument("run", help="FLOW/ID or FLOW/latest")
     exporting.add_argument("folder", type=Path, help="empty, or new")
+    publishing = commands.add_parser("publish", help="publish what a run has trained")
+    publishing.add_argument("run", help="FLOW/ID or FLOW/latest")
+    publishing.add_argument("push_to", metavar="OWNER/NAME", help="on the hub")
+    settings = publishing.add_argument_group("instead of `publishing` of the run")
+    settings.add_argument("--private", action=argparse.BooleanOptionalAction)
+    settings.add_argument("--licence", help="by the hub's name, such as apache-2.0")
+    settings.add_argument("--language", help="of the texts, ISO 639 code")
     arguments = parser.parse_args()
     try:
         if arguments.command == "runs":
             list_runs(arguments.limit)
         elif arguments.command == "models":
             list_models()
-        else:
+        elif arguments.command == "export":
             export_run(arguments.run, arguments.folder)
+        else:
+            names = ("private", "licence", "language")
+            said = {name: getattr(arguments, name) for name in names}
+            given = {name: value for name, value in said.items() if value is not None}
+            publish_run(arguments.run, arguments.push_to, given)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
 

@@ -103,6 +103,14 @@ def test_a_run_publishes_its_model_with_a_card(
     }
     assert set(exported) == set(files) - {".gitattributes"}
     assert {file for file in exported if exported[file] != files[file]} <= {"README.md"}
+    # It can be published later too, elsewhere, with settings of that time.
+    command = ("-m", "ojd_daps_language_models", "publish", run.replace("-", "/"))
+    python(tmp_path, *command, "tester/later", "--no-private", "--licence", "mit")
+    later = hub.repositories["tester/later"]
+    assert not later.private and set(later) == set(files) and list(later.tags) == [run]
+    assert b"\nlicense: mit\n" in later["README.md"]
+    said = python(tmp_path, *command, name)
+    assert f"{run} is there already" in said and dict(repository) == files
     listed = python(tmp_path, "-m", "ojd_daps_language_models", "models")
     assert kept["published"]["url"] in listed and run.replace("-", "/") in listed
 

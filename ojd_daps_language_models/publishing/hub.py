@@ -141,7 +141,7 @@ def push_folder(
     if not names:
         raise ValueError(f"{folder}: there are no files to publish")
     api = _client(repository)
-    without_training = "and `resume` publishes without training again"
+    without_training = "and `resume` or `make publish` publishes without training again"
     start = _insist(
         api,
         repository,
@@ -252,13 +252,13 @@ def _check_found(found: "ModelInfo", repository: str, private: bool) -> None:
 
 def _check_model(found: "ModelInfo", repository: str, tags: Sequence[str]) -> None:
     """Raise ValueError if there is a model whose card has not all of the tags."""
-    own = getattr(found.card_data, "tags", None) or []
+    own = [str(tag) for tag in getattr(found.card_data, "tags", None) or []]
     files = {file.rfilename for file in found.siblings} - {KEPT, "README.md"}
     if files and not set(tags) <= set(own):
         raise ValueError(
             f"{repository}: another model stands there, last changed "
             f"{found.last_modified:%Y-%m-%d}, and would be replaced: the tags of its "
-            f"card are {', '.join(map(str, own)) or 'none'}, expected "
+            f"card are {', '.join(own) or 'none'}, expected "
             f"{', '.join(tags)}: use another name for --push-to"
         )
 

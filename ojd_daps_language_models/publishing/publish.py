@@ -124,8 +124,8 @@ def publish(
     name = f"{run['flow']}/{run['run_id']}"
     if not push_to:
         print(
-            "Nothing is published: no --push-to was given. What would be: "
-            f"make export RUN={name} TO=FOLDER"
+            "Nothing is published: no --push-to was given. To publish it now: "
+            f"make publish RUN={name} TO=OWNER/NAME"
         )
         return None
     with tempfile.TemporaryDirectory() as folder:
