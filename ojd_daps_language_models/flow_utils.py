@@ -284,7 +284,8 @@ def resolve_config(
 
 def stored_run(flow: FlowSpec) -> dict[str, Any]:
     """What the model card is made from, as it is read back after the run."""
-    return describe_run({name: getattr(flow, name) for name in DESCRIBED_BY})
+    artifacts = {name: getattr(flow, name) for name in DESCRIBED_BY}
+    return describe_run(artifacts, current.run_id)
 
 
 def training_checkpoints(flow: FlowSpec) -> TrainingCheckpoints | None:

@@ -681,7 +681,7 @@ def test_a_folder_without_a_card_was_not_looked_through(tmp_path):
         inspect(tmp_path / "nowhere", [], {}, ["GB"])
 
 
-def test_what_publishes_nothing_reads_no_earlier_run(tmp_path):
+def test_what_publishes_nothing_reads_no_earlier_run(tmp_path, capsys):
     """Its data may be gone by then, and a trained model must not hang on that."""
 
     def texts():
@@ -689,6 +689,7 @@ def test_what_publishes_nothing_reads_no_earlier_run(tmp_path):
 
     config = {"evaluation": {"examples": ["She wants SQL."]}}
     check_examples(None, config, texts)
-    assert publish(make_run(tmp_path), texts, None) is None
+    assert publish(make_run(tmp_path) | {"stored_as": "18"}, texts, None) is None
+    assert "make publish RUN=MLMFlow/18 TO=OWNER/NAME" in capsys.readouterr().out
     with pytest.raises(FileNotFoundError):
         check_examples("charity/model", config, texts)

@@ -157,25 +157,28 @@ def get_described_run(flow: str, run_id: str) -> dict[str, Any]:
                         f"run:{flow}/{run_id}: no artifact '{missing[0]}'; it was made "
                         "by an older version, without what a model card tells"
                     )
-                return describe_run({name: task[name].data for name in DESCRIBED_BY})
+                artifacts = {name: task[name].data for name in DESCRIBED_BY}
+                return describe_run(artifacts, run_id)
         raise FileNotFoundError(
             f"run:{flow}/{run_id}: its model was not evaluated; {_recent_runs(flow)}"
         )
 
 
-def describe_run(artifacts: dict[str, Any]) -> dict[str, Any]:
+def describe_run(artifacts: dict[str, Any], stored_as: str) -> dict[str, Any]:
     """What a model card is made from.
 
     Args:
         artifacts: of `DESCRIBED_BY`.
+        stored_as: id of the run that has them.
 
     Returns:
         The artifacts, `recipe` under the name `config`, and of the run that trained the
-        model: `flow`, `run_id` and `task`. A run that was resumed keeps the id that it
-        began with, so that publishing twice publishes the same.
+        model: `flow`, `run_id`, `task` and `stored_as`. A run that was resumed keeps
+        the id that it began with, so that publishing twice publishes the same.
     """
     flow, run_id = split_run(artifacts["lineage"]["run"])
-    run = {"flow": flow, "run_id": run_id, "task": task_of(flow), **artifacts}
+    run = {"flow": flow, "run_id": run_id, "stored_as": stored_as}
+    run |= {"task": task_of(flow), **artifacts}
     return run | {"config": run.pop("recipe")}
 
 

@@ -125,7 +125,7 @@ def publish(
     if not push_to:
         print(
             "Nothing is published: no --push-to was given. To publish it now: "
-            f"make publish RUN={name} TO=OWNER/NAME"
+            f"make publish RUN={run['flow']}/{run['stored_as']} TO=OWNER/NAME"
         )
         return None
     with tempfile.TemporaryDirectory() as folder:
