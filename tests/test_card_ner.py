@@ -215,7 +215,7 @@ def test_where_adverts_are_not_known_none_are_counted(resampled):
 
     text = report_on(change=change).text()
     beginning = text[: text.index("## Scores")]
-    assert "It was scored on 240 texts that it never saw." in beginning
+    assert "It was scored on 240 texts that this training never saw." in beginning
     assert "It was trained on 1,000 texts." in beginning
 
 

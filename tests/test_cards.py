@@ -578,6 +578,10 @@ def test_it_tells_what_the_checkpoint_had_seen():
     tables = report_on("nsp").tables()
     (seen,) = [t for t in tables if t[0].get("verbatim") == "0.375"]
     assert [row["part"] for row in seen] == ["test"]
+    beginning = report_on("nsp").text().partition("## Scores")[0]
+    told = "trained on before: 37.5% of its sentences word for word, 0.0% of its ad"
+    assert "that this training never saw" in beginning and told in beginning
+    assert "trained on before" not in report_on("company").text()
 
 
 def test_pairs_and_adverts_without_one_are_counted():

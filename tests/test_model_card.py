@@ -653,6 +653,22 @@ def test_it_says_what_kept_sentences_together(tmp_path):
     ]
 
 
+@every_task
+def test_it_begins_with_what_the_checkpoint_knew_of_the_test_part(task, tmp_path):
+    run = make_run(task)
+    seen = {"verbatim": 0.97, "near": 0.93}
+    told = "before: 97.0% of its sentences word for word, 93.0% of its"
+    if task == "skill_similarity":
+        seen = {"labels": 300, "seen": 9, "seen_in_another_order": 12}
+        told = "before: 12 of its 300 labels."
+    for known in (None, {"test": dict.fromkeys(seen, 0)}, {"test": seen}):
+        run["data_report"]["seen_by_checkpoint"] = known
+        beginning = write(tmp_path, run).partition("## What it is for")[0]
+        assert "it never saw" not in beginning
+        assert ("trained on before" in beginning) == (known == {"test": seen})
+    assert f"stands in what the checkpoint was trained on {told}" in beginning
+
+
 def test_it_says_on_how_many_unlike_pairs_the_correlation_rests(tmp_path):
     run = make_run("skill_similarity")
     assert "of unlike skills" not in write(tmp_path, run)

@@ -105,18 +105,41 @@ def taught_by(
     group: str = "employer",
     called: str | None = None,
 ) -> str:
-    """Say how much a model has learnt from, where it was trained.
+    """Say how much a model has learnt from, where it was trained, and its checkpoint.
 
     Args:
         unit: as the report counts it, without the s.
         group: likewise.
         called: what several groups are, where not that.
     """
+    seen = seen_before(report, f"{unit}s")
     if log.empty:
-        return UNTRAINED
+        return UNTRAINED + seen
     units, groups = (report["parts"]["train"][f"{name}s"] for name in (unit, group))
     origin = f" from {groups:,} {called or f'{group}s'}" if groups else ""
-    return f"It was trained on {units:,} {unit}s{origin}."
+    return f"It was trained on {units:,} {unit}s{origin}.{seen}"
+
+
+def seen_before(report: dict, units: str) -> str:
+    """Say how much of the test part the checkpoint was trained on, where that is known.
+
+    Args:
+        units: as the report counts them.
+    """
+    seen = (report.get("seen_by_checkpoint") or {}).get("test", {})
+    if seen.get("seen_in_another_order"):
+        share = f"{seen['seen_in_another_order']:,} of its {seen['labels']:,} labels"
+    elif seen.get("verbatim") or seen.get("near"):
+        share = (
+            f"{seen['verbatim']:.1%} of its sentences word for word, {seen['near']:.1%}"
+            f" of its {units} as near-duplicates"
+        )
+    else:
+        return ""
+    return (
+        " Some of the test part stands in what the checkpoint was trained on before: "
+        f"{share}."
+    )
 
 
 def training_section(log: pd.DataFrame, loss: str, score: str | None = None) -> list:

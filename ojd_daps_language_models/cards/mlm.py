@@ -65,7 +65,7 @@ def summary(metrics: dict) -> str:
     )
     return (
         f"Of {metrics['hidden_words']:,} words hidden in {metrics['adverts']:,} "
-        "adverts that it never saw, the model guesses "
+        "adverts that this training never saw, the model guesses "
         f"**{accuracy['after']['value']:.1%}** at first try "
         f"({accuracy['before']['value']:.1%} before training, "
         f"{accuracy['floor']['value']:.1%} from word frequencies alone). "
@@ -131,9 +131,9 @@ def _told_apart(auc: dict) -> str:
         return "Nothing can be told: training changed the loss of no advert."
     chance = ", which may be chance" if auc["low"] <= 0.5 <= auc["high"] else ""
     return (
-        "Given an advert that it was trained on and one that it never saw, its loss "
-        f"tells which is which in **{interval(auc, '{:.0%}')}** of cases{chance}. A "
-        "guess is right in 50%."
+        "Given an advert that this training saw and one that it did not, the loss of "
+        f"the model tells which is which in **{interval(auc, '{:.0%}')}** of "
+        f"cases{chance}. A guess is right in 50%."
     )
 
 

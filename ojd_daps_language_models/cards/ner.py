@@ -82,7 +82,7 @@ def summary(metrics: dict) -> str:
     said = (
         "The model finds entities in job adverts. It was scored on "
         f"{metrics['texts']:,} texts{adverts if whose(metrics) == 'adverts' else ''} "
-        "that it never saw. "
+        "that this training never saw. "
     )
     for layer, scores in metrics["scores"].items():
         f1 = {name: interval(score) for name, score in scores["micro"]["f1"].items()}

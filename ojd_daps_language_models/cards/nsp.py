@@ -73,7 +73,7 @@ def summary(metrics: dict) -> str:
     return (
         "Given two sentences of job adverts, the model says whether the second follows "
         f"the first. Of {metrics['pairs']:,} pairs from {metrics['adverts']:,} adverts "
-        "that it never saw, half of them true neighbours, it judges "
+        "that this training never saw, half of them true neighbours, it judges "
         f"**{interval(scores['after'], '{:.1%}')}** correctly; word overlap alone "
         f"{interval(scores['overlap'], '{:.1%}')}, the checkpoint before training "
         f"{interval(scores['before'], '{:.1%}')}, always the same answer "

@@ -18,6 +18,7 @@ from ojd_daps_language_models.cards.components import (
     score_chart,
     score_table,
     seeds_section,
+    seen_before,
     table,
     training_section,
 )
@@ -84,14 +85,14 @@ def summary(metrics: dict) -> str:
     if group == "alternative_labels":
         found = (
             f"It ranks all {metrics['skills']:,} skills by name for each of "
-            f"{metrics[group]:,} other labels of skills that were not in its training "
-            "data: the mean reciprocal rank of the right one is "
+            f"{metrics[group]:,} other labels of skills that were not in the data of "
+            "this training: the mean reciprocal rank of the right one is "
             f"**{interval(systems['after'])}**"
         )
     else:
         found = (
-            f"On {metrics[group]:,} {GROUPS[group]} that were not in its training "
-            f"data, its {MEASURES[measure]} is **{interval(systems['after'])}**"
+            f"On {metrics[group]:,} {GROUPS[group]} that were not in the data of this "
+            f"training, its {MEASURES[measure]} is **{interval(systems['after'])}**"
         )
     return (
         "Given two labels of skills, or a sentence and a label, the model says how "
@@ -102,13 +103,14 @@ def summary(metrics: dict) -> str:
 
 
 def _taught_by(report: dict, log: pd.DataFrame) -> str:
+    seen = seen_before(report, "labels")
     if log.empty:
-        return UNTRAINED
+        return UNTRAINED + seen
     kinds = ", ".join(
         f"{kind} ({count:,})" for kind, count in report["positives"].items()
     )
     skills = report["parts"]["train"]["skills"]
-    return f"It was trained on {skills:,} skills, by pairs of: {kinds}."
+    return f"It was trained on {skills:,} skills, by pairs of: {kinds}.{seen}"
 
 
 def _attribution(report: dict) -> list:

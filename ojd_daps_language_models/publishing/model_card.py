@@ -27,7 +27,11 @@ from jinja2 import (
 )
 from jinja2.environment import TemplateModule
 
-from ojd_daps_language_models.cards.components import UNTRAINED, capitalise
+from ojd_daps_language_models.cards.components import (
+    UNTRAINED,
+    capitalise,
+    seen_before,
+)
 from ojd_daps_language_models.publishing.figures import (
     draw_epochs,
     draw_losses,
@@ -62,7 +66,7 @@ from ojd_daps_language_models.publishing.tables import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 FUNCTIONS = (
-    *(capitalise, facts, show, show_share, table),
+    *(capitalise, facts, seen_before, show, show_share, table),
     *(by_group, name_group, name_measure, name_score, score_table),
 )
 STEP_COSTS = {"seconds": "seconds", "peak_memory_mb": "peak memory of a process (MB)"}
