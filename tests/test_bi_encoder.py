@@ -10,6 +10,7 @@ from sentence_transformers.sentence_transformer.losses import (
     CoSENTLoss,
     MultipleNegativesRankingLoss,
 )
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from ojd_daps_language_models.archive import pack_folder, unpack_folder
 from ojd_daps_language_models.configs import SkillTraining
@@ -18,6 +19,7 @@ from ojd_daps_language_models.preprocessing.packing import encode_inputs, load_t
 from ojd_daps_language_models.training.baselines import embed_tfidf
 from ojd_daps_language_models.training.bi_encoder import (
     ADDED_MODULES,
+    NORMALISED,
     OWN_MODULES,
     RankingLoss,
     embed,
@@ -148,6 +150,25 @@ def test_a_plain_encoder_gets_pooling_and_travels_without_pickles(tiny_bert, tmp
     # what was packed once is packed alike again
     assert pack_bi_encoder(load_packed(packed), 32) == packed
     assert pack_folder(folder) == packed
+
+
+def test_what_it_encodes_elsewhere_is_what_was_scored(tiny_bert, tmp_path):
+    """Of a checkpoint without normalisation, and with a prompt that no training saw."""
+    encoder = Transformer(str(tiny_bert))
+    pooling = Pooling(encoder.get_embedding_dimension(), "mean")
+    SentenceTransformer(
+        modules=[encoder, pooling],
+        prompts={"query": "cleaning of machines: "},
+        default_prompt_name="query",
+        device="cpu",
+    ).save(str(tmp_path / "checkpoint"))
+    model, head = load_bi_encoder(tmp_path / "checkpoint")
+    assert head == NORMALISED
+    scored = embed(model, sequences(tiny_bert, TEXTS), np.arange(4), 4, "fp32")
+    folder = unpack_folder(pack_bi_encoder(model, 32), tmp_path / "model")
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    assert np.allclose(theirs, scored, atol=1e-5)
+    assert load_bi_encoder(folder)[1] == OWN_MODULES
 
 
 @pytest.mark.parametrize("checkpoint", ["embedded", "tiny"])

@@ -37,13 +37,15 @@ from ojd_daps_language_models.training.text_pairs import (
 )
 
 OWN_MODULES = "the checkpoint's own modules"
+NORMALISED = f"{OWN_MODULES}, and normalisation was added, which has no weights"
 ADDED_MODULES = "none: mean pooling and normalisation were added, which have no weights"
 
 
 def load_bi_encoder(folder: Path) -> tuple[SentenceTransformer, str]:
     """The bi-encoder of a checkpoint folder, on the GPU where there is one.
 
-    A plain encoder gets mean pooling and normalisation.
+    A plain encoder gets mean pooling and normalisation, any other the latter if it has
+    none: scores are of cosines. Texts get no prompt, which they do not in training.
 
     Args:
         folder: what `save_pretrained` of transformers or sentence-transformers wrote.
@@ -62,6 +64,10 @@ def load_bi_encoder(folder: Path) -> tuple[SentenceTransformer, str]:
     if (folder / "modules.json").is_file():
         found = OWN_MODULES
         model = SentenceTransformer(str(folder), device=device, **settings)
+        model.default_prompt_name = None
+        if not isinstance(model[-1], Normalize):
+            found = NORMALISED
+            model.append(Normalize())
     else:
         found = ADDED_MODULES
         set_seed(0)  # of a pooler, which is saved though nothing uses it
