@@ -173,6 +173,17 @@ def test_the_hub_is_told_every_score_of_the_model(task, tmp_path):
     assert len(set(names)) == len(names)
 
 
+def test_scores_of_a_file_of_sentences_are_of_that_file(tmp_path):
+    write(tmp_path, make_run("skill_similarity"))
+    results = ModelCard.load(tmp_path / "README.md").data.eval_results
+    named = {result.metric_name: result.dataset_name for result in results}
+    assert {name: of for name, of in named.items() if "sentence" in name} == {
+        "mean reciprocal rank (advert sentence to skill, House_A)": "House_A",
+        "R-precision at 5 (advert sentence to skill, House_A)": "House_A",
+    }
+    assert "the test part of the sample" in named.values()
+
+
 def test_a_floor_of_another_name_is_in_the_table(tmp_path):
     run = make_run("mlm")
     systems = run["metrics"]["scores"]["accuracy_at_1"]

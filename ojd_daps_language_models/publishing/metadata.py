@@ -108,6 +108,7 @@ def _result(run: dict[str, Any], measure: Measure, words: TemplateModule) -> Eva
         task_name=words.heading,
         dataset_type=hub[0] if hub else PRIVATE,
         dataset_name=file or name_test_set(run),
+        dataset_config=file or None,  # the hub tells results apart by it, not by name
         dataset_split="test",
         metric_type=measure.name,
         metric_name=name_score(measure, words.group_names, words.measure_names),
