@@ -640,6 +640,18 @@ def test_of_several_layers_the_published_model_is_told(tmp_path):
     assert "| KNOWLEDGE, f1 | 0.4002 |" in spread
 
 
+def test_it_says_what_was_learnt_from_copies_that_were_left_out(tmp_path):
+    told = "The model learnt nothing from them"
+    assert f"{told}.\n" in write(tmp_path, make_run("mlm"))
+    text = write(tmp_path, make_run("company_descriptions"))
+    assert f"{told}, but copies of a sentence had a say in its label.\n" in text
+    run = make_run("ner")
+    assert f"{told}.\n" in write(tmp_path, run)  # an earlier run
+    run["data_report"]["spans"]["merged"] = 1412
+    expected = "but 1,412 entities, annotated in copies of texts that are kept"
+    assert f"{told} {expected}.\n" in write(tmp_path, run)
+
+
 @every_task
 def test_without_training_it_says_so_and_draws_no_curve(task, tmp_path):
     run = make_run(task) | {"training_log": pd.DataFrame()}
