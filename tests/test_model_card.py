@@ -1,5 +1,6 @@
 """A model card says what the artifacts hold, and nothing that must not be public."""
 
+import ast
 import io
 import json
 import re
@@ -588,6 +589,16 @@ def test_the_snippets_are_short_python_that_loads_this_model(
     for snippet in (first, *others):
         compile(snippet, "README.md", "exec")
         assert f'"{repository or "my_model"}"' in snippet and "print(" in snippet
+
+
+def test_the_snippet_has_an_example_of_any_spelling(tmp_path):
+    run = make_run("mlm") | {"model": packed("<mask>")}
+    run["config"]["evaluation"]["fill_mask"] = ['Our "[MASK]"\n  costs 5\\6 £.\n']
+    snippet, *_ = re.findall(r"```python\n(.*?)```", write(tmp_path, run), re.S)
+    calls = [node for node in ast.walk(ast.parse(snippet)) if type(node) is ast.Call]
+    (text,) = [call.args[0].value for call in calls if call.func.id == "fill"]
+    assert text == 'Our "<mask>" costs 5\\6 £.'
+    assert "<mask>" in snippet
 
 
 def test_pairs_without_a_head_for_them_are_classified(tmp_path):

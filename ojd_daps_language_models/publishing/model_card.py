@@ -59,6 +59,7 @@ from ojd_daps_language_models.publishing.scores import (
 )
 from ojd_daps_language_models.publishing.tables import (
     facts,
+    quote,
     show,
     show_share,
     table,
@@ -66,7 +67,7 @@ from ojd_daps_language_models.publishing.tables import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 FUNCTIONS = (
-    *(capitalise, facts, seen_before, show, show_share, table),
+    *(capitalise, facts, quote, seen_before, show, show_share, table),
     *(by_group, name_group, name_measure, name_score, score_table),
 )
 STEP_COSTS = {"seconds": "seconds", "peak_memory_mb": "peak memory of a process (MB)"}

@@ -1,5 +1,6 @@
 """Numbers and tables of a model card, as Markdown."""
 
+import json
 from collections.abc import Sequence
 from math import isnan
 from typing import Any
@@ -30,6 +31,11 @@ def show_share(value: float) -> str:
 def escape(text: str) -> str:
     """A text that leaves the table it stands in as it is."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def quote(text: str) -> str:
+    """A text on one line of Python; filters of Jinja would change the `<` of masks."""
+    return json.dumps(" ".join(text.split()), ensure_ascii=False)
 
 
 def table(rows: Sequence[dict]) -> str:
