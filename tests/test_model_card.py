@@ -663,6 +663,24 @@ def test_it_says_what_was_learnt_from_copies_that_were_left_out(tmp_path):
     assert f"{told} {expected}.\n" in write(tmp_path, run)
 
 
+def test_labels_in_angle_brackets_are_shown(tmp_path):
+    run = make_run("ner", ner_artifacts(["entities", "knowledge"]))
+    metrics = run["metrics"]
+    layer = metrics["layers"].pop("entities") | {"labels": ["<SKILL>"]}
+    metrics["layers"] = {"<own>": layer, **metrics["layers"]}
+    scores = metrics["scores"].pop("entities")
+    scores["<SKILL>"] = scores.pop("SKILL")
+    scores["<SKILL>"]["f1"]["after"]["low"] = 0
+    metrics["scores"]["<own>"] = scores
+    run["data_report"]["labels"] = {"<own>": ["<SKILL>"], "knowledge": ["KNOWLEDGE"]}
+    body = write(tmp_path, run).split("---\n", 2)[2]
+    body = re.sub("```.*?```", "", body, flags=re.S)
+    assert not re.search("<\\w", body)
+    assert "\n### &lt;SKILL>\n" in body and "F1 for &lt;SKILL> is" in body
+    results = ModelCard.load(tmp_path / "README.md").data.eval_results
+    assert "F1 (<SKILL>)" in [result.metric_name for result in results]
+
+
 @every_task
 def test_without_training_it_says_so_and_draws_no_curve(task, tmp_path):
     run = make_run(task) | {"training_log": pd.DataFrame()}
