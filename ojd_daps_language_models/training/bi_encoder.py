@@ -45,7 +45,7 @@ def load_bi_encoder(folder: Path) -> tuple[SentenceTransformer, str]:
     """The bi-encoder of a checkpoint folder, on the GPU where there is one.
 
     A plain encoder gets mean pooling and normalisation, any other the latter if it has
-    none: scores are of cosines. Texts get no prompt, which they do not in training.
+    none: scores are of cosines. No text gets a prompt: in training none does.
 
     Args:
         folder: what `save_pretrained` of transformers or sentence-transformers wrote.
