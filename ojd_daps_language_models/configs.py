@@ -82,12 +82,28 @@ ONE_MASK = r"^[^\[]*\[MASK\][^\[]*$"
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes yes, no, on and off for words, as YAML 1.2 does: only true is true."""
+    """Takes yes, no, on and off for words, as YAML 1.2 does: only true is true.
+
+    A key that stands there twice is refused, of which PyYAML would take the last.
+    """
 
     yaml_implicit_resolvers: ClassVar = {
         first: [kind for kind in kinds if first in "tTfF" or "bool" not in kind[0]]
         for first, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        lines = {}
+        for key, _ in node.value:
+            line, name = key.start_mark.line + 1, str(key.value)
+            if name in lines:
+                raise ValueError(
+                    f"'{name}' is in line {lines[name]} and again in line {line}; "
+                    "expected each key once, with all that belongs to it"
+                )
+            lines[name] = line
+        return node
 
 
 class Section(BaseModel):

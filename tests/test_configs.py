@@ -71,6 +71,22 @@ def test_a_mistake_is_named_with_what_was_expected(text, message):
         parse_config(text, MLMConfig)
 
 
+def test_a_section_cannot_be_said_twice():
+    """YAML takes the last, and what the first says would be lost without a word."""
+    text = "data: {path: mine.csv}\nsplit: {by: cluster}\n"
+    said = "'data' is in line 1 and again in line 3; expected each key once"
+    with pytest.raises(ValueError, match=said):
+        parse_config(f"{text}data: {{columns: {{employer: null}}}}", MLMConfig)
+    with pytest.raises(ValueError, match="'by' is in line 2 and again in line 3"):
+        parse_config("split:\n  by: employer\n  by: cluster", MLMConfig)
+
+
+def test_what_is_merged_may_be_said_again():
+    text = "compute: {<<: {<<: {gpu: 1}, cpu: 2}, cpu: 3}"
+    compute = parse_config(text, MLMConfig).compute
+    assert (compute.gpu, compute.cpu) == (1, 3)
+
+
 @pytest.mark.parametrize("label", ["JOB TITLE", "JOB\\tTITLE", "PAY ", ""])
 def test_a_label_with_blanks_is_refused_in_a_sentence(label):
     said = r"data.labels.0: a label is one word without blanks: rename it in the file"
