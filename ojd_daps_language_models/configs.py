@@ -50,6 +50,19 @@ MaxLength = Annotated[
         description="tokens that the model reads; what is longer is cut, counted",
     ),
 ]
+# ISO 639-1, as far as the detector of `preprocessing.language` knows it.
+LANGUAGES = (
+    "af am an ar as az ba be bg bn br bs ca cs cy da de dz el en eo es et eu fa fi fo "
+    "fr fy ga gd gl gu ha he hi hr ht hu hy id ig is it ja jv ka kk km kn ko ku ky la "
+    "lb lg ln lo lt lv mg mk ml mn mr ms mt my ne nl nn no oc om or pa pl ps pt qu ro "
+    "ru rw sa se si sk sl sn so sq sr st sv sw ta te tg th tk tl tr tt ug uk ur uz vi "
+    "vo wa xh yo zh zu"
+)
+# Codes of countries and others that are taken for those of languages.
+TAKEN_FOR = {
+    **{"gb": "en", "us": "en", "cn": "zh", "cz": "cs", "dk": "da", "gr": "el"},
+    **{"iw": "he", "jp": "ja", "kr": "ko", "nb": "no", "ua": "uk"},
+}
 
 
 def _fit_a_tag(label: str) -> str:
@@ -72,6 +85,17 @@ def _know_region(code: str) -> str:
         raise ValueError(
             f"unknown country code '{code}': its national phone numbers would not be "
             "found; expected two capital letters (ISO 3166), such as GB"
+        )
+    return code
+
+
+def _know_language(code: str) -> str:
+    if code not in LANGUAGES.split():
+        near = TAKEN_FOR.get(code.lower(), code.lower())
+        hint = f"perhaps {near}" if near in LANGUAGES.split() else "such as en"
+        raise ValueError(
+            f"unknown language code '{code}': all adverts would be kept aside; "
+            f"expected two small letters (ISO 639-1), {hint}"
         )
     return code
 
@@ -131,9 +155,8 @@ class AdvertData(Section):
         100_000, description="a longer text is kept aside, in characters"
     )
     min_words: Count = Field(20, description="a shorter advert is kept aside, in words")
-    language: str | None = Field(
+    language: Annotated[str, AfterValidator(_know_language)] | None = Field(
         "en",
-        pattern="^[a-z]{2}$",
         description="ISO 639-1 code; adverts in others are kept aside; null keeps all",
     )
 
@@ -198,6 +221,15 @@ class SentenceData(Section):
     max_words: Count = Field(
         80, description="a longer sentence is kept aside, in words"
     )
+
+    @model_validator(mode="after")
+    def _leave_some(self):
+        if self.min_words > self.max_words:
+            raise ValueError(
+                f"min_words {self.min_words} is above max_words {self.max_words}, and "
+                "every sentence would be kept aside; expected it below"
+            )
+        return self
 
 
 class EntityColumns(Section):

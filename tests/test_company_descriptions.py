@@ -121,6 +121,10 @@ def test_names_of_one_s_own_for_the_labels(tmp_path):
             r"data.labels: \['na', 'none'\] mean that a label is missing, .* another",
         ),
         ("data: {labels: {not_company_description: [null]}}", "label is missing"),
+        (
+            "data: {min_words: 100, max_words: 80}",
+            "^data: min_words 100 is above max_words 80, and every .* below$",
+        ),
         ("training: {balance: smote}", "training.balance"),
         ("evaluation: {prevalence: 1}", "less than 1"),
     ],

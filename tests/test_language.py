@@ -2,7 +2,11 @@
 
 import pytest
 
-from ojd_daps_language_models.preprocessing.language import detect_language
+from ojd_daps_language_models.configs import LANGUAGES, TAKEN_FOR
+from ojd_daps_language_models.preprocessing.language import (
+    _load_identifier,
+    detect_language,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,3 +38,9 @@ def test_a_text_without_letters_has_no_language(text):
 @pytest.mark.parametrize("text", ["Nurse", "Java", "ok 24/7", "日本語", "Ж"])
 def test_even_a_word_gets_a_code_of_two_letters(text):
     assert len(detect_language(text)) == 2
+
+
+def test_a_configuration_may_name_the_languages_that_can_be_detected():
+    known = set(_load_identifier().labels)
+    assert set(LANGUAGES.split()) == known
+    assert not known & set(TAKEN_FOR) and known.issuperset(TAKEN_FOR.values())
