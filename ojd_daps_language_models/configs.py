@@ -106,13 +106,17 @@ ONE_MASK = r"^[^\[]*\[MASK\][^\[]*$"
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes yes, no, on and off for words, as YAML 1.2 does: only true is true.
+    """Takes yes, no, on, off and dates for words, as YAML 1.2 does: only true is true.
 
     A key that stands there twice is refused, of which PyYAML would take the last.
     """
 
     yaml_implicit_resolvers: ClassVar = {
-        first: [kind for kind in kinds if first in "tTfF" or "bool" not in kind[0]]
+        first: [
+            (tag, pattern)
+            for tag, pattern in kinds
+            if "timestamp" not in tag and (first in "tTfF" or "bool" not in tag)
+        ]
         for first, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -876,7 +880,7 @@ def _require_employers(
 def _explain(fault: dict, model: type[Section]) -> str:
     path = [str(part) for part in fault["loc"]]
     key = ".".join(path)
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in ("extra_forbidden", "invalid_key"):
         known = list(_fields_at(model, path[:-1]))
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from types import resolve_bases
 
-from metaflow import FlowSpec, Parameter, current
+from metaflow import Config, FlowSpec, Parameter, current
 from metaflow.metaflow_config import DEFAULT_DATASTORE, DEFAULT_METADATA
 from metaflow.system_context import system_context
 from metaflow.util import get_latest_run_id
@@ -36,9 +36,9 @@ TOKEN = re.compile(r"(?s)environment:.*\b(HF_TOKEN|HUGGING_FACE_HUB_TOKEN)\b")
 def launch(flow: type[FlowSpec]) -> None:
     """Do what the command line says of a flow.
 
-    A `resume` that cannot work, and a token that others would read, are refused in a
-    sentence. A run that stops, for whatever reason, ends with the command that
-    continues it.
+    A `resume` that cannot work, a token that others would read, and a configuration
+    that is not UTF-8 are refused in a sentence. A run that stops, for whatever reason,
+    ends with the command that continues it.
     """
     # At its end, Python would look through all of torch for garbage: a second or more.
     atexit.register(gc.freeze)
@@ -46,6 +46,7 @@ def launch(flow: type[FlowSpec]) -> None:
     try:
         check_tokens(sys.argv[1:])
         check_resume(flow, sys.argv[1:])
+        check_encoding(flow, sys.argv[1:])
     except (ValueError, OSError) as error:
         sys.exit(f"    Stopped:\n    {error}")
     if {"run", "resume"} & set(sys.argv):
@@ -128,6 +129,35 @@ def check_resume(flow: type[FlowSpec], arguments: Sequence[str]) -> None:
             check_origin(flow.__name__, given[0], names)
     elif is_known and (latest := get_latest_run_id(print, flow.__name__)):
         check_not_continued(flow.__name__, latest)
+
+
+def check_encoding(flow: type[FlowSpec], arguments: Sequence[str]) -> None:
+    """Refuse a configuration in bytes that Metaflow would answer with a traceback.
+
+    Args:
+        arguments: as typed after the name of the file.
+
+    Raises:
+        ValueError: the file is not UTF-8.
+    """
+    usual = [
+        value.kwargs["default"]
+        for kind in flow.__mro__
+        for value in vars(kind).values()
+        if isinstance(value, Config)
+    ]
+    typed = zip(arguments, arguments[2:], strict=False)  # its name is between them
+    given = [path for option, path in typed if option == "--config"]
+    for path in filter(os.path.isfile, given or usual):
+        content = Path(path).read_bytes()
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise ValueError(
+                f"{path}: line {line} is not UTF-8; expected YAML in it: save the file "
+                "in this encoding"
+            ) from error
 
 
 def resumed_by(arguments: Sequence[str]) -> str:

@@ -65,6 +65,8 @@ def test_shipped_files_name_every_key_and_comment_it(path):
         ("evaluation: {fill_mask: [no mask here]}", "fill_mask.0"),
         ("model: {checkpoint: 3}", "model.checkpoint: .*string"),
         ("data: sample", "data: .*found 'sample'"),
+        ("1: x", "^1: no such key; known: data, "),
+        ("publishing: {references: [{3: x}]}", "0.3: no such key; known: system"),
         ("- 1", "expected sections"),
         ("a: [", "not a YAML text"),
     ],
@@ -166,6 +168,12 @@ def test_what_a_file_leaves_out_is_as_in_the_shipped_one(name):
     for section in {"training", "compute", "masking", "shards"} & set(dict(shipped)):
         left_out = parse_config(f"{section}: {{}}", MODELS[name])
         assert getattr(left_out, section) == getattr(shipped, section)
+
+
+@pytest.mark.parametrize("name", ["2024-01-01", "2024-13-45"])
+def test_a_name_that_looks_like_a_date_is_a_name(name):
+    config = parse_config(f"model: {{revision: {name}}}", MLMConfig)
+    assert config.model.revision == name
 
 
 def test_an_empty_file_means_the_defaults():

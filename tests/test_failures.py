@@ -9,14 +9,19 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from metaflow import FlowSpec, Parameter
+from metaflow import Config, FlowSpec, Parameter
 
 from flows import FLOWS, errors_of, report_of, run_flow, run_id_of
 from ojd_daps_language_models import PROJECT_DIR, resume
 from ojd_daps_language_models.cards.alive import INCOMPLETE, unfailing_card
 from ojd_daps_language_models.failures import Stopped, in_plain_words
 from ojd_daps_language_models.flow_utils import tags_of
-from ojd_daps_language_models.resume import check_resume, check_tokens, resumed_by
+from ojd_daps_language_models.resume import (
+    check_encoding,
+    check_resume,
+    check_tokens,
+    resumed_by,
+)
 
 QUICK = "../tests/quick_flow"  # of the same name as the MLM flow
 QUICK_FILE = str(PROJECT_DIR / "flows" / f"{QUICK}.py")
@@ -184,6 +189,24 @@ def test_a_resume_with_a_configuration_is_refused(home, failed, option):
     assert done.returncode != 0
     assert f"{option}: a resumed run keeps" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_configuration_that_is_no_utf_8_is_refused_by_its_line(tmp_path):
+    """Metaflow reads it before any of our code can say what is wrong with it."""
+    path = tmp_path / "mine.yaml"
+    path.write_bytes("data:\n  path: résumés.csv\n".encode("cp1252"))
+    done = run_flow(
+        "mlm_flow", tmp_path, "show", before=["--config", "config", str(path)]
+    )
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert f"{path}: line 2 is not UTF-8; expected" in done.stderr
+
+    class Flow:
+        config = Config("config", default=str(path))
+
+    with pytest.raises(ValueError, match="line 2"):
+        check_encoding(Flow, ["run"])
+    check_encoding(Flow, ["--config", "config", "absent.yaml", "run"])
 
 
 def test_a_run_of_another_flow_or_version_is_refused(home, failed):
