@@ -442,6 +442,11 @@ def test_a_name_of_employer_or_advert_that_no_text_has_is_refused(
     assert read(path, columns)[0]["advert"].isna().all()
 
 
+def test_numbers_may_be_tokens(tmp_path):
+    content = "1 O\n2 O\n\n1 O\ncook B-X\n\n"
+    assert read(write(tmp_path / "a.conll", content))[0]["text"].tolist()[0] == "1 2"
+
+
 def test_no_other_blank_parts_the_columns_of_conll(tmp_path):
     found, _ = read(write(tmp_path / "a.conll", "25\u00a0000 B-X\n\u2028 O\n"))
     assert spans_of(found.loc[0]) == [(0, "25\u00a0000", "X")]
@@ -864,6 +869,10 @@ def test_windows_1252_is_read_as_such(tmp_path, caplog):
         ("a.spacy", b"", "auto", "an empty file; expected a DocBin of spaCy"),
         ("a.conll", "", "auto", "an empty file; expected CoNLL"),
         ("a.conll", "\n\n# id = 1\n", "auto", "no rows; expected at least one text"),
+        (
+            *("a.conll", "# x\n1\tGood\tO\n2\tcook\tB-X\n\n1\tYes\tO\n", "auto"),
+            "its first column numbers the tokens from 1; expected the tokens",
+        ),
         ("a.conll", b"PK\x03\x04", "auto", "binary content .a zip.*expected CoNLL"),
         (
             "a.conll.gz",

@@ -79,7 +79,18 @@ def tags(
 
 
 def conll(file: File, records: Sequence[Record], layers: Mapping | None) -> Decoder:
-    """Texts of `read_conll`, which found the tags of each layer already."""
+    """Texts of `read_conll`, which found the tags of each layer already.
+
+    Raises:
+        ValueError: numbers stand before the tokens of most texts, and would be learnt.
+    """
+    texts = [record[TOKENS][0] for record in records]
+    numbered = [t for t in texts if t == [str(n) for n in range(1, len(t) + 1)]]
+    if len(numbered) > len(texts) / 2:
+        raise ValueError(
+            f"{file.name}: its first column numbers the tokens from 1; expected the "
+            "tokens themselves there: remove that column"
+        )
     return _decoder(records, lambda record: record[TOKENS])
 
 
