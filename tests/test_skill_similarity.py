@@ -379,6 +379,27 @@ def test_sentences_are_asked_once_with_all_their_skills(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("files", "given", "names"),
+    [
+        (["my.tech.jsonl", "my.house.jsonl"], None, ["my.tech", "my.house"]),
+        (["tech/a.jsonl", "house/a.jsonl"], ["tech/a.jsonl", "house"], None),
+        (["1.0/tech/a.jsonl", "1.0/house/a.jsonl"], ["1.0/*/a.jsonl"], None),
+        (["a.jsonl", "a.ndjson"], None, None),
+    ],
+)
+def test_each_file_of_sentences_is_scored_on_its_own(tmp_path, files, given, names):
+    """Scores are published, and no more of a path with them than tells files apart."""
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / file, [{"sentence": "We do 1.", "label": "skill 1"}])
+    paths = [str(tmp_path / path) for path in given or files]
+    text = json.dumps({"data": {"sentences": paths}})
+    data = parse_config(text, SkillSimilarityConfig).data
+    found = set(read_mentions("own.csv", data)[0]["file"])
+    assert found == {file.removeprefix("1.0/") for file in names or files}
+
+
 def test_sentences_without_a_known_label_are_refused(tmp_path):
     mentions = [{"sentence": "We juggle.", "label": "juggling"}]
     message = "mentions.jsonl: none of its 1 labels is the name of a skill.*'juggling'"

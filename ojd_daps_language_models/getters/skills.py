@@ -1,5 +1,8 @@
 """Skills of either kind of source, for each part that was given."""
 
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
 import pandas as pd
 
 from ojd_daps_language_models.getters.esco import check_esco, is_esco, read_esco
@@ -64,7 +67,8 @@ def read_mentions(data: str, settings) -> Chunk:
         settings: with `sentences` and `sentence_columns`.
 
     Returns:
-        mentions: file (its name without ending), text, label, source, row; a row for
+        mentions: file (its name without ending; where several have it, with it and
+            the folders that tell them apart), text, label, source, row; a row for
             each skill that a sentence mentions.
         kept aside: source, row, id, reason.
     """
@@ -74,10 +78,27 @@ def read_mentions(data: str, settings) -> Chunk:
         print("sentences: those of the sample are left out, for the data are others")
     for path in paths:
         for rows, unusable in iter_mentions(path, dict(settings.sentence_columns)):
-            names = [source.partition(".")[0] for source in rows["source"]]
-            mentions.append(rows.assign(file=names)[list(MENTION_COLUMNS)])
+            places = [
+                str(PurePosixPath(path.removesuffix(source), source))
+                for source in rows["source"]
+            ]
+            mentions.append(rows.assign(file=places)[list(MENTION_COLUMNS)])
             aside.append(unusable)
-    return tuple(pd.concat(tables, ignore_index=True) for tables in (mentions, aside))
+    found, unusable = (
+        pd.concat(tables, ignore_index=True) for tables in (mentions, aside)
+    )
+    names = _names(found["file"].unique())
+    return found.assign(file=found["file"].map(names).astype("str")), unusable
+
+
+def _names(places: Sequence[str]) -> dict[str, str]:
+    """What to call each file in scores, which are published: as little as will do."""
+    names = [PurePosixPath(place.removesuffix(".gz")).stem for place in places]
+    count = 0
+    while len(set(names)) < len(names):
+        count += 1
+        names = ["/".join(PurePosixPath(place).parts[-count:]) for place in places]
+    return dict(zip(places, names, strict=True))
 
 
 def _read(path: str, settings) -> SkillInput:
