@@ -47,6 +47,23 @@ def test_a_glob_goes_into_folders_only_where_it_says_so(tmp_path):
     assert names(tmp_path / "**" / "*.csv") == ["a.csv", "b.csv", "c.csv"]
 
 
+def test_what_is_in_hidden_folders_is_left_out_unless_they_are_named(
+    tmp_path, s3, hub, caplog
+):
+    """Notebooks keep copies of data there, and Spark what it has not finished."""
+    files = "a.csv", ".ipynb_checkpoints/b.csv", "_temporary/0/c.csv"
+    fill(tmp_path / ".home", *files)
+    for file in files:
+        s3.put(f".home/{file}", b"text\nwords\n")
+    own = {f".home/{file}": b"text\nwords\n" for file in files}
+    hub.repositories["datasets/owner/adverts"] = own
+    for root in (tmp_path, f"s3://{s3.bucket}", "hf://datasets/owner/adverts"):
+        caplog.clear()
+        assert names(f"{root}/.home/**/*.csv") == ["a.csv"]
+        assert "_temporary/0/c.csv" in caplog.text
+        assert names(f"{root}/.home/_temporary/**/*.csv") == ["c.csv"]
+
+
 def test_files_of_one_name_are_told_apart(tmp_path):
     fill(tmp_path, "x/a.csv", "y/a.csv")
     assert names(tmp_path / "*" / "a.csv") == [
@@ -55,9 +72,15 @@ def test_files_of_one_name_are_told_apart(tmp_path):
     ]
 
 
-def test_a_file_with_glob_characters_in_its_name_is_a_file(tmp_path):
-    fill(tmp_path, "adverts[1].csv")
-    assert names(tmp_path / "adverts[1].csv") == ["adverts[1].csv"]
+def test_a_file_with_glob_characters_in_its_name_is_a_file(tmp_path, s3, hub):
+    name = "adverts[1].csv"
+    fill(tmp_path, name, "adverts1.csv")
+    both = {name: b"text\nwords\n", "adverts1.csv": b"text\nwords\n"}
+    hub.repositories["datasets/owner/adverts"] = both
+    for key, content in both.items():
+        s3.put(key, content)
+    for root in (tmp_path, f"s3://{s3.bucket}", "hf://datasets/owner/adverts"):
+        assert names(f"{root}/{name}") == [name]
 
 
 def test_how_much_text_there_is_can_be_told_without_reading_it(tmp_path, s3, hub):

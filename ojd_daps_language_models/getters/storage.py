@@ -72,7 +72,8 @@ def list_files(path: str, formats: Mapping[str, str] = FORMATS) -> list[File]:
     """The files that a path stands for, sorted.
 
     Of a folder (or an S3 prefix) its own files are taken, of a dataset on the hub all
-    of them; hidden files and unknown formats are left out, and named in a warning.
+    of them; hidden files, those in hidden folders and unknown formats are left out, and
+    named in a warning.
 
     Args:
         path: a file, folder, glob, `s3://…` or `hf://…`.
@@ -246,15 +247,15 @@ def _list_s3(url: str, formats: Mapping[str, str]) -> list[str]:
     bucket, key = _split_s3(url)
     with _explained_s3_faults(url):
         client = _s3_client()
-        if _is_glob(key):
+        if key and not key.endswith("/") and _is_s3_object(client, bucket, key):
+            names = [key]
+        elif _is_glob(key):
             fixed = re.split(r"[*?\[]", key)[0].rpartition("/")[0]
             keys = _s3_keys(client, bucket, fixed and fixed + "/")
             pattern = _glob_pattern(key)
             names = _usable(
                 [key for key in keys if pattern.fullmatch(key)], url, formats
             )
-        elif key and not key.endswith("/") and _is_s3_object(client, bucket, key):
-            names = [key]
         else:
             prefix = key and key.rstrip("/") + "/"
             keys = [
@@ -275,13 +276,13 @@ def _list_hub(url: str, formats: Mapping[str, str]) -> list[str]:
     with explained_hub_faults(url, "dataset"):
         found = HfApi().dataset_info(repository, revision=revision)
     names = [sibling.rfilename for sibling in found.siblings]
-    if _is_glob(inside):
+    if inside in names:
+        chosen = [inside]
+    elif _is_glob(inside):
         pattern = _glob_pattern(inside)
         chosen = _usable(
             [name for name in names if pattern.fullmatch(name)], url, formats
         )
-    elif inside in names:
-        chosen = [inside]
     else:
         folder = inside and inside.rstrip("/") + "/"
         chosen = _usable(
@@ -355,10 +356,13 @@ def _usable(
 ) -> list[str]:
     """The names of supported formats, sorted; a warning names the others."""
     usable, others = [], []
+    asked = Path(path).expanduser().parts
     for name in sorted(names):
         own = Path(name).name
         known = file_suffix(own) in formats and own not in NOT_DATA
-        (others if own.startswith((".", "_")) or not known else usable).append(name)
+        inside = [part for part in Path(name).parts if part not in asked]
+        hidden = any(part.startswith((".", "_")) for part in inside)
+        (others if hidden or not known else usable).append(name)
     if usable:
         if others:
             logger.warning("%s: left out %s", path, _quoted(others))
