@@ -265,6 +265,29 @@ def test_the_check_at_launch_reads_only_the_first_rows(tmp_path):
         read(path)
 
 
+def test_the_check_at_launch_looks_at_files_on_s3_as_at_those_on_disk(
+    s3, monkeypatch, capsys
+):
+    s3.put("a.csv", b"text\n")
+    for name in "bcd":
+        s3.put(f"{name}.csv", b"text\nCook\n")
+    s3.put("e.csv", b"description\nCook\n")
+    with pytest.raises(ValueError, match=r"e.csv: no column 'text'"):
+        check_records(f"s3://{s3.bucket}", ONLY_TEXT, "mlm")
+    monkeypatch.setattr(records, "MOST_LOOKED_AT", 2)
+    assert len(check_records(f"s3://{s3.bucket}", ONLY_TEXT, "mlm")) == 5
+    assert "of 5 files, one in 3 is looked at now" in capsys.readouterr().out
+
+
+def test_the_check_at_launch_downloads_no_more_than_tells_the_columns(hub):
+    content = {"a.csv": b"text\n", "b.csv": b"text\nCook\n", "c.csv": b"words\nCook\n"}
+    hub.repositories["datasets/owner/adverts"] = content
+    assert len(check_records("hf://datasets/owner/adverts", ONLY_TEXT, "mlm")) == 3
+    hub.repositories["datasets/owner/adverts"] = content | {"b.csv": b"words\nCook\n"}
+    with pytest.raises(ValueError, match=r"b.csv: no column 'text'"):
+        check_records("hf://datasets/owner/adverts", ONLY_TEXT, "mlm")
+
+
 def test_the_parts_that_were_given_are_read(tmp_path):
     data = write(tmp_path / "a.csv", "text\nCook\n")
     test = write(tmp_path / "b.csv", "text\nChef\n")

@@ -5,6 +5,7 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
 from typing import Any
@@ -22,6 +23,7 @@ from ojd_daps_language_models.getters.tables import EmptyFileError, Row, read_ro
 
 logger = logging.getLogger(__name__)
 
+MOST_LOOKED_AT = 100  # of files on S3: some seconds
 NUMBER = re.compile(r"\s*[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?%?\s*", re.IGNORECASE)
 
 Chunk = tuple[pd.DataFrame, pd.DataFrame]
@@ -124,20 +126,35 @@ def check_records(
 ) -> list[File]:
     """Look for the files and the columns without reading on: cheap, for the launch.
 
-    Of local files each is opened, of remote ones the first.
+    Local files are all opened, of those on S3 at most 100, evenly spread, and of those
+    on the hub, which are downloaded to be opened, as many as it takes to find a row.
 
     Raises:
         ValueError, OSError: as `iter_records`, where the first rows show it.
     """
     files = _files(path, task, formats)
-    wanted = _wanted(columns)
-    for file in files[:1] if "://" in files[0].location else files:
-        with closing(read(file, list(wanted.values()))) as rows:
+    wanted = list(_wanted(columns).values())
+
+    def has_row(file: File) -> bool:
+        with closing(read(file, wanted)) as rows:
             try:
-                next(rows)
+                next(rows, None)
             except EmptyFileError:
                 if len(files) == 1:
                     raise
+                return False
+        return True
+
+    if files[0].location.startswith("s3://"):
+        step = math.ceil(len(files) / MOST_LOOKED_AT)
+        if step > 1:
+            print(f"{path}: of {len(files):,} files, one in {step} is looked at now")
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(has_row, files[::step]))
+    elif "://" in files[0].location:
+        any(map(has_row, files))
+    else:
+        list(map(has_row, files))
     return files
 
 
