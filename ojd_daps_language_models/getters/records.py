@@ -23,7 +23,7 @@ from ojd_daps_language_models.getters.tables import EmptyFileError, Row, read_ro
 
 logger = logging.getLogger(__name__)
 
-MOST_LOOKED_AT = 100  # of files on S3: some seconds
+MOST_LOOKED_AT = 20  # of files on S3: some seconds
 NUMBER = re.compile(r"\s*[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?%?\s*", re.IGNORECASE)
 
 Chunk = tuple[pd.DataFrame, pd.DataFrame]
@@ -126,7 +126,7 @@ def check_records(
 ) -> list[File]:
     """Look for the files and the columns without reading on: cheap, for the launch.
 
-    Local files are all opened, of those on S3 at most 100, evenly spread, and of those
+    Local files are all opened, of those on S3 at most 20, evenly spread, and of those
     on the hub, which are downloaded to be opened, as many as it takes to find a row.
 
     Raises:
