@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -71,6 +72,22 @@ def tiny_bert(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     BertForMaskedLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def renamed_bert(tiny_bert, tmp_path_factory) -> Path:
+    """A copy whose weights are named as those of google-bert/bert-base-uncased are:
+    transformers gives them other names on loading, and these again on saving."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("renamed_bert")
+    shutil.copytree(tiny_bert, folder, dirs_exist_ok=True)
+    names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    weights = load_file(folder / "model.safetensors")
+    for own, other in names.items():
+        weights = {name.replace(own, other): w for name, w in weights.items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
     return folder
 
 

@@ -204,6 +204,25 @@ def test_the_best_epoch_is_left_and_word_embeddings_may_stay(tiny_bert):
     assert min(losses) < 0.3
 
 
+@pytest.mark.parametrize("checkpoint", ["tiny_bert", "renamed_bert"])
+def test_the_best_epoch_is_left_whole_where_it_is_not_the_last(checkpoint, request):
+    folder = request.getfixturevalue(checkpoint)
+    data = sequences(folder, SENTENCES, [0, 1, 0, 1])
+    model, _ = load_classifier(folder, LABELS, 0)
+    epochs = []
+
+    def score(*_) -> float:
+        epochs.append({name: w.clone() for name, w in model.state_dict().items()})
+        return -float(len(epochs))  # each is worse than the one before
+
+    config = FineTuning(learning_rate=3e-3, batch_size=2, precision="fp32")
+    measure = ("f1", score)
+    fit_classifier(model, data, data, config, 3, 0, TrainingLog(), None, measure)
+    left = model.state_dict()
+    assert [n for n, w in epochs[0].items() if not torch.equal(left[n], w)] == []
+    assert not torch.equal(left["classifier.weight"], epochs[2]["classifier.weight"])
+
+
 def test_class_weights_count_in_training_and_not_on_validation(tiny_bert):
     texts = [f"Sentence number {n} of many" for n in range(40)]
     labels = [int(n % 10 == 0) for n in range(40)]

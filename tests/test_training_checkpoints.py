@@ -311,21 +311,26 @@ def test_before_anything_was_saved_it_begins_anew(tiny_bert, tmp_path, whole, ca
     assert "goes on" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("checkpoint", ["tiny_bert", "renamed_bert"])
 def test_an_epoch_that_was_best_before_the_cut_stays_the_best(
-    tiny_bert, tmp_path, often
+    checkpoint, tmp_path, often, request
 ):
+    folder = request.getfixturevalue(checkpoint)
+
     def train(log, checkpoints, calls, sign=-1):
         def score(*_) -> float:
             return sign * float(next(calls))  # each is worse than the one before
 
         measure = ("f1", score)
-        return train_classifier(tiny_bert, log, checkpoints, measure=measure)
+        return train_classifier(folder, log, checkpoints, measure=measure)
 
     log, again = TrainingLog(seed=SEED), TrainingLog(seed=SEED)
     weights = train(log, None, itertools.count()).state_dict()
     checkpoints, calls = kept(tmp_path), itertools.count()
-    with pytest.raises(Cut):
-        train(CuttingLog(last_step(log.rows) - 1, fall), checkpoints, calls)
+    steps = last_step(log.rows)
+    for step in (steps // EPOCHS + 1, steps - 1):  # goes on from the best, or behind it
+        with pytest.raises(Cut):
+            train(CuttingLog(step, fall), checkpoints, calls)
     assert is_same(train(again, checkpoints, calls), weights)
     assert without_seconds(again.rows) == without_seconds(log.rows)
     last = train(TrainingLog(seed=SEED), None, itertools.count(), 1).state_dict()

@@ -202,6 +202,14 @@ class SharingTrainer(Trainer):
             put_on_device=True,
         )
 
+    def _save(self, output_dir=None, state_dict=None):
+        # Under the model's own names, by which the best epoch is loaded again: those of
+        # the checkpoint, where it has others, would be passed over without a word.
+        if not isinstance(self.model, PreTrainedModel):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            self.model.save_pretrained(output_dir, save_original_format=False)
+
 
 def set_dropout(model: torch.nn.Module, share: float | None) -> None:
     """Set the dropout of a model for this training; its saved config keeps its own.
