@@ -106,6 +106,25 @@ def trained(made, tiny_bert, tmp_path_factory):
     return unpack_folder(pack_model(model, tiny_bert, 64), folder)
 
 
+def test_a_batch_of_which_no_token_is_scored_does_not_end_the_training(tiny_bert):
+    """Such as a text of one control character, of which no token is left."""
+    from ojd_daps_language_models.training.classification import fit_classifier
+    from ojd_daps_language_models.training.fit import TrainingLog
+    from ojd_daps_language_models.training.token_classification import (
+        TaggedWindows,
+        load_tagger,
+    )
+
+    texts = ["Skills: forklift trucks", "\x07"]
+    words = [find_words(text, load_word_tokenizer()) for text in texts]
+    windows = encode_windows(texts, words, load_tokenizer(tiny_bert), 64, 16)
+    tagged = TaggedWindows(windows, [(LABELS, [[], []])], tiny_bert)
+    model, _ = load_tagger(tiny_bert, LABELS, 0)
+    config, log = NERTraining(batch_size=1, precision="fp32"), TrainingLog()
+    fit_classifier(model, tagged, tagged, config, 1, 0, log, r_drop=1.0)
+    assert {row["step"] for row in log.rows} == {1, 2}
+
+
 def in_characters(made):
     return [
         [

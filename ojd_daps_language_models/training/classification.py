@@ -281,7 +281,10 @@ class SequenceTrainer(SharingTrainer):
             loss = cross_entropy(logits, labels, weights, reduction="sum")
             loss = loss / len(labels)
         else:
-            loss = cross_entropy(logits.flatten(0, -2), labels.flatten())
+            loss = cross_entropy(
+                logits.flatten(0, -2), labels.flatten(), reduction="sum"
+            )
+            loss = loss / (labels != NOT_SCORED).sum().clamp(min=1)
         if read_twice:
             loss = loss + self._r_drop * disagreement(logits, labels)
         return (loss, outputs) if return_outputs else loss
@@ -307,7 +310,7 @@ def disagreement(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     one, other = logits.log_softmax(-1).chunk(2)
     divergence = ((one.exp() - other.exp()) * (one - other)).sum(-1) / 2
     scored = labels.chunk(2)[0] != NOT_SCORED
-    return (divergence * scored).sum() / scored.sum()
+    return (divergence * scored).sum() / scored.sum().clamp(min=1)
 
 
 def fit_classifier(
