@@ -61,7 +61,7 @@ class Folder(Store):
     def writing(self, name: str) -> Iterator[Path]:
         """See `Store`."""
         path = self._root / name
-        for cut_off in filter(_is_cut_off, path.parent.glob(f"*{PART}")):
+        for cut_off in filter(is_cut_off, path.parent.glob(f"*{PART}")):
             shutil.rmtree(cut_off, ignore_errors=True)
         part = path.with_suffix(f".{os.getpid()}{PART}")
         part.mkdir(parents=True)
@@ -84,7 +84,7 @@ class Folder(Store):
         path = self._root / name
         path.unlink(missing_ok=True)
         for folder in path.relative_to(self._root).parents:
-            if not all(map(_is_cut_off, (self._root / folder).glob("*"))):
+            if not all(map(is_cut_off, (self._root / folder).glob("*"))):
                 break
             shutil.rmtree(self._root / folder, ignore_errors=True)
 
@@ -144,7 +144,7 @@ class Bucket(Store):
         return f"{self._prefix}/{name}"
 
 
-def _is_cut_off(path: Path) -> bool:
+def is_cut_off(path: Path) -> bool:
     """Whether this is of a file whose process is gone, or is this one."""
     if path.suffix != PART:
         return False

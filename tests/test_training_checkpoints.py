@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +175,10 @@ def fall() -> None:
 
 def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class WatchedFolder(Folder):
@@ -497,6 +503,26 @@ def test_nothing_of_another_run_is_taken(tiny_bert, tmp_path, whole, often):
     cut("like lengths", tiny_bert, kept(tmp_path / "run 1"), CuttingLog(9, fall))
     log = CuttingLog(1, fall)  # it begins at the first step, not at the ninth
     cut("like lengths", tiny_bert, kept(tmp_path / "run 2"), log)
+
+
+def test_what_a_killed_training_left_goes_when_the_next_one_begins(
+    tiny_bert, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def another_is_killed() -> None:
+        (own,) = tmp_path.iterdir()
+        given = tiny_bert, CuttingLog(6, kill), None
+        process = get_context("spawn").Process(target=train_classifier, args=given)
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL and own.is_dir()
+
+    train_classifier(tiny_bert, CuttingLog(6, another_is_killed), None)
+    assert list(tmp_path.rglob("*.safetensors"))
+    train_classifier(tiny_bert, TrainingLog(seed=SEED), None)
+    assert not list(tmp_path.iterdir())
 
 
 # What it costs

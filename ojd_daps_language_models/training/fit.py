@@ -1,6 +1,9 @@
 """What every fine-tuning shares: arguments, precision, log and progress."""
 
 import math
+import os
+import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +26,7 @@ from transformers.utils import logging
 
 from ojd_daps_language_models.configs import Training
 from ojd_daps_language_models.progress import progress_bar
+from ojd_daps_language_models.stores import PART, is_cut_off
 from ojd_daps_language_models.training.attention import choose_attention
 from ojd_daps_language_models.training.checkpoints import TrainingCheckpoints
 from ojd_daps_language_models.training.collective import count, rank, take_from_first
@@ -371,7 +375,7 @@ def run_training(
         best_by: see `training_arguments`.
         settings: of this class, and its datasets, which give batches as a whole.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with _temporary_folder() as folder:
         trainer = trainer_class(
             model,
             training_arguments(config, epochs, seed, Path(folder), best_by),
@@ -398,6 +402,16 @@ def run_training(
         )
         train_with_checkpoints(trainer, log, checkpoints, key)
         take_from_first(model)  # which alone kept the best epoch
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory:
+    """Of this training; those of trainings that were killed are removed."""
+    # Process numbers say nothing about other hosts or containers that share the disk.
+    prefix = f"ojd_daps_training_{platform.node()}_"
+    left = Path(tempfile.gettempdir()).glob(f"{prefix}*{PART}")
+    for folder in filter(is_cut_off, left):
+        shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.TemporaryDirectory(f".{os.getpid()}{PART}", prefix)
 
 
 def _as_it_is(batch):
