@@ -14,7 +14,10 @@ from s3_stand_in import cut_connection
 
 from ojd_daps_language_models.getters import checkpoints
 from ojd_daps_language_models.getters.checkpoints import (
+    check_bi_encoder,
+    check_classifier,
     check_masked_lm,
+    check_tagger,
     collect_private_texts,
     describe_checkpoint,
     get_checkpoint,
@@ -92,7 +95,8 @@ print(description, sorted({"torch", "transformers", "metaflow"} & set(sys.module
         "'mlm_head': False, 'fast_tokenizer': True, 'vocabulary': 30522, "
         "'vocabulary_hash': "
         "'a240c9abbd82e5b969f5681fb7c3f633609db3e4383964ade85bd16f03fbda9b', "
-        "'max_positions': 512, 'weight_bytes': 90868376} []\n"
+        "'largest_token': 30521, 'mask_token': True, 'max_positions': 512, "
+        "'weight_bytes': 90868376} []\n"
     )
 
 
@@ -339,6 +343,8 @@ def test_the_description_says_what_the_files_say(tmp_path):
         "fast_tokenizer": True,
         "vocabulary": 9,
         "vocabulary_hash": hashlib.sha256(b"[]").hexdigest(),
+        "largest_token": -1,
+        "mask_token": False,
         "max_positions": None,
         "weight_bytes": (folder / "model.safetensors").stat().st_size,
     }
@@ -411,6 +417,56 @@ def test_what_cannot_learn_masked_language_modelling_is_refused(
     description = describe_checkpoint(save(tmp_path, **change), "mine")
     with pytest.raises(ValueError, match=f"^mine: .*{message}"):
         check_masked_lm(description, block_size)
+
+
+def with_tokens(folder, *tokens, **settings) -> dict:
+    """The description of a checkpoint whose tokenizer has these tokens."""
+    save(folder, **settings)
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = json.dumps({"model": {"vocab": vocabulary}})
+    (folder / "tokenizer.json").write_text(tokenizer)
+    return describe_checkpoint(folder, "mine")
+
+
+@pytest.mark.parametrize(
+    "check", [check_masked_lm, check_classifier, check_tagger, check_bi_encoder]
+)
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(check, tmp_path):
+    tokens = ["[MASK]", *"bcdefghi"]
+    check(with_tokens(tmp_path, *tokens[:8]), 9)  # embeddings are often padded
+    check(with_tokens(tmp_path, *tokens), 9)
+    description = with_tokens(tmp_path, *tokens, "[JOB]")
+    with pytest.raises(ValueError, match=r"^mine: .*token 9, but its model knows 9"):
+        check(description, 9)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "settings"),
+    [
+        ("ab", {}),
+        (["a", "[MASK]"], {"mask_token": "<mask>"}),
+        (["a", "[MASK]"], {"mask_token": {"content": "<mask>"}}),
+        (["a", "[MASK]"], {"tokenizer_class": "PreTrainedTokenizerFast"}),
+    ],
+)
+def test_without_a_mask_token_words_cannot_be_hidden(tokens, settings, tmp_path):
+    description = with_tokens(tmp_path, *tokens, **settings)
+    check_classifier(description, 9)
+    with pytest.raises(ValueError, match=r"^mine: its tokenizer has no mask token"):
+        check_masked_lm(description, 9)
+
+
+@pytest.mark.parametrize(
+    ("mask", "settings"),
+    [
+        ("<mask>", {}),
+        ("[MASK]", {"tokenizer_class": "BertTokenizer"}),
+        ("<m>", {"mask_token": {"content": "<m>"}}),
+        ("<m>", {"tokenizer_class": "TokenizersBackend", "mask_token": "<m>"}),
+    ],
+)
+def test_a_mask_token_is_that_of_settings_or_of_its_class(mask, settings, tmp_path):
+    check_masked_lm(with_tokens(tmp_path, "a", mask, **settings), 9)
 
 
 def test_damaged_files_are_named(tmp_path):

@@ -54,6 +54,9 @@ POSITIONS_AFTER_PADDING = {
     *("roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
 }
 
+# Classes of tokenizers that have the special tokens of their settings only.
+GENERIC_TOKENIZERS = {"PreTrainedTokenizerFast", "TokenizersBackend"}
+
 
 def get_checkpoint(
     checkpoint: str, revision: str | None = None, download_to: Path | None = None
@@ -232,6 +235,8 @@ def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]
         fast_tokenizer: whether it brings one.
         vocabulary: tokens; None if the config does not say.
         vocabulary_hash: of the tokens of that tokenizer with their ids; None without.
+        largest_token: the largest of these ids; -1 without.
+        mask_token: whether one of them hides words.
         max_positions: tokens of the longest input; None where there is no limit.
         weight_bytes: of all safetensors.
     """
@@ -249,6 +254,8 @@ def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]
             raise ValueError(
                 f"{name}: {path.name} is damaged or cut short ({error})"
             ) from error
+    fast_tokenizer = (folder / "tokenizer.json").is_file()
+    tokens = _tokens(folder / "tokenizer.json", name) if fast_tokenizer else set()
     return {
         "checkpoint": name,
         "model_type": config.get("model_type"),
@@ -258,9 +265,11 @@ def describe_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]
         in _model_types("SEQUENCE_CLASSIFICATION"),
         "tagger": config.get("model_type") in _model_types("TOKEN_CLASSIFICATION"),
         "mlm_head": any(MLM_HEAD.match(key) for key in keys),
-        "fast_tokenizer": (folder / "tokenizer.json").is_file(),
+        "fast_tokenizer": fast_tokenizer,
         "vocabulary": config.get("vocab_size"),
-        "vocabulary_hash": _hash_vocabulary(folder / "tokenizer.json", name),
+        "vocabulary_hash": _hash_vocabulary(tokens) if fast_tokenizer else None,
+        "largest_token": max((number for _, number in tokens), default=-1),
+        "mask_token": _has_mask(folder, tokens, name),
         "max_positions": _max_positions(folder, config, name),
         "weight_bytes": sum(path.stat().st_size for path in weights),
     }
@@ -277,6 +286,11 @@ def check_masked_lm(description: dict[str, Any], block_size: int) -> None:
         description, description["masked_lm"], "for masked language modelling"
     )
     _check_length(description, "block_size", block_size)
+    if not description["mask_token"]:
+        raise ValueError(
+            f"{description['checkpoint']}: its tokenizer has no mask token, by which "
+            "words are hidden"
+        )
 
 
 def check_classifier(description: dict[str, Any], max_length: int) -> None:
@@ -330,6 +344,12 @@ def _check_encoder(description: dict[str, Any], suits: bool, purpose: str) -> No
             f"{name}: no fast tokenizer (tokenizer.json); where transformers can "
             "convert the slow one, AutoTokenizer.from_pretrained(…).save_pretrained(…) "
             "writes it"
+        )
+    largest, vocabulary = description["largest_token"], description["vocabulary"]
+    if vocabulary and largest >= vocabulary:
+        raise ValueError(
+            f"{name}: its tokenizer has token {largest}, but its model knows "
+            f"{vocabulary}, counted from 0; expected a tokenizer of that model"
         )
 
 
@@ -398,17 +418,33 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
         raise ValueError(f"{name}: {path.name} is not JSON ({error})") from error
 
 
-def _hash_vocabulary(path: Path, name: str) -> str | None:
-    """SHA-256 of a fast tokenizer's tokens and their ids, in the order of tokens."""
-    if not path.is_file():
-        return None
+def _tokens(path: Path, name: str) -> set[tuple[str, int]]:
+    """A fast tokenizer's tokens with their ids."""
     tokenizer = _read_json(path, name)
     added = tokenizer.get("added_tokens", [])
     vocabulary = tokenizer.get("model", {}).get("vocab", {})
     if isinstance(vocabulary, list):  # Unigram: tokens and scores, in order of ids
         vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
-    pairs = {*vocabulary.items(), *((token["content"], token["id"]) for token in added)}
-    return hashlib.sha256(json.dumps(sorted(pairs)).encode()).hexdigest()
+    return {*vocabulary.items(), *((token["content"], token["id"]) for token in added)}
+
+
+def _hash_vocabulary(tokens: set[tuple[str, int]]) -> str:
+    """SHA-256 of tokens and their ids, in the order of tokens."""
+    return hashlib.sha256(json.dumps(sorted(tokens)).encode()).hexdigest()
+
+
+def _has_mask(folder: Path, tokens: set[tuple[str, int]], name: str) -> bool:
+    """Whether the mask token is among the tokens; transformers adds one that is not."""
+    settings: dict[str, Any] = {}
+    for path in (folder / "special_tokens_map.json", folder / "tokenizer_config.json"):
+        if path.is_file():
+            settings |= _read_json(path, name)
+    masks = {"[MASK]", "<mask>"}  # of tokenizer classes, where no setting says another
+    if settings.get("tokenizer_class") in GENERIC_TOKENIZERS:
+        masks = set()
+    if mask := settings.get("mask_token"):
+        masks = {mask["content"] if isinstance(mask, dict) else mask}
+    return any(token in masks for token, _ in tokens)
 
 
 def _max_positions(folder: Path, config: dict[str, Any], name: str) -> int | None:
