@@ -272,16 +272,15 @@ def _token_counts(tokens: dict[str, dict], checkpoint: Path) -> np.ndarray:
 def _reader(checkpoint: Path, model, config: MLMConfig) -> Callable:
     """A function from tokens, and whether the same words are hidden each time, to the
     blocks that the model reads."""
-    from transformers import AutoTokenizer
-
     from ojd_daps_language_models.training.masked_lm import (
         MaskedBlocks,
         first_position,
         keeps_adverts_apart,
     )
     from ojd_daps_language_models.training.masking import vocabulary_of
+    from ojd_daps_language_models.training.tokenizers import load_published_tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = load_published_tokenizer(checkpoint)
     vocabulary = vocabulary_of(tokenizer)
     width = config.training.block_size
     apart = keeps_adverts_apart(model, width)

@@ -33,6 +33,7 @@ from ojd_daps_language_models.training.fit import (
     size_of_step,
     uses_bf16,
 )
+from ojd_daps_language_models.training.tokenizers import load_published_tokenizer
 
 BATCHES_SORTED = 25  # by length at a time: more pad less, and mix less
 NOT_SCORED = -100  # the class of a token that no loss counts
@@ -116,7 +117,7 @@ class Sequences(torch.utils.data.Dataset):
         checkpoint: Path,
         twins: np.ndarray | None = None,
     ):
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        tokenizer = load_published_tokenizer(checkpoint)
         self.inputs = inputs
         self.labels = labels
         self.twins = twins
