@@ -149,6 +149,17 @@ SMALL = {
 }
 
 
+def test_the_first_deberta_learns_and_is_scored_in_fp32(tiny_bert, monkeypatch, capsys):
+    monkeypatch.setattr(fit, "has_bf16", lambda: True)
+    config = AutoConfig.for_model("deberta", **SMALL)
+    model = AutoModelForSequenceClassification.from_config(config)
+    data = sequences(tiny_bert, SENTENCES, [0, 1, 0, 1])
+    settings = FineTuning(batch_size=4, precision="bf16")
+    fit_classifier(model, data, data, settings, 1, 0, TrainingLog(seed=0))
+    score_sequences(model, data, 4, "auto")
+    assert capsys.readouterr().out.count("precision: fp32, for this model") == 1
+
+
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra"])
 def test_the_threshold_becomes_one_half_in_every_architecture(tiny_bert, kind):
     torch.manual_seed(0)

@@ -143,9 +143,9 @@ def evaluate(
     from ojd_daps_language_models.training.fit import uses_bf16
     from ojd_daps_language_models.training.masked_lm import score_hidden_tokens
 
-    bf16 = uses_bf16(config.training.precision)
     batch_size = config.training.batch_size
     before, new_head = _load(checkpoint, tokens, seed)
+    bf16 = uses_bf16(config.training.precision, before)
     read = _reader(checkpoint, before, config)
     test = read(read_tokens(tokens["test"]), frozen=True)
     hidden = {"before": score_hidden_tokens(before, test, batch_size, bf16)}
@@ -368,7 +368,7 @@ def _audit(
     if not asked.audit_adverts:
         return {}
     batch_size = config.training.batch_size
-    bf16 = uses_bf16(config.training.precision)
+    bf16 = uses_bf16(config.training.precision, after)
     train, test = (read_tokens(tokens[part]) for part in ("train", "test"))
     members, others = draw_adverts(
         len(train.lengths), len(test.lengths), asked.audit_adverts, asked.seed

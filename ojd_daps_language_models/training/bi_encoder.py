@@ -107,7 +107,7 @@ def embed(
 ) -> np.ndarray:
     """Embeddings of some texts, of unit length, float32, shape (rows, width)."""
     model.eval()
-    bf16 = uses_bf16(precision)  # once: it says so where the machine has none
+    bf16 = uses_bf16(precision, model)  # once: it says so where the machine has none
     order = np.argsort(texts.inputs.lengths[rows], kind="stable")
     vectors = np.empty((len(rows), model.get_embedding_dimension()), np.float32)
     for start in range(0, len(rows), batch_size):

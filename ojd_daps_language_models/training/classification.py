@@ -397,7 +397,7 @@ def iter_logits(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Numbers and logits of the inputs of each batch, of like lengths."""
     model.eval()
-    bf16 = uses_bf16(precision)  # once: it says so where the machine has none
+    bf16 = uses_bf16(precision, model)  # once: it says so where the machine has none
     order = np.argsort(sequences.inputs.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from transformers import (
+    DebertaModel,
     PreTrainedModel,
     PrinterCallback,
     Trainer,
@@ -42,11 +43,15 @@ def has_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def uses_bf16(precision: str) -> bool:
-    """Resolve `training.precision` on this machine: without hardware, bf16 is slow."""
-    if precision == "bf16" and not has_bf16():
-        print("precision: fp32, for this machine has no bf16")
-    return precision != "fp32" and has_bf16()
+def uses_bf16(precision: str, model: torch.nn.Module) -> bool:
+    """Resolve `training.precision` for a model on this machine: without hardware, bf16
+    is slow, and DeBERTa's first version masks with a number that bf16 has not."""
+    why = "" if has_bf16() else "this machine has no bf16"
+    if any(isinstance(module, DebertaModel) for module in model.modules()):
+        why = "this model, DeBERTa's first version, cannot attend in bf16"
+    if precision == "bf16" and why:
+        print(f"precision: fp32, for {why}")
+    return precision != "fp32" and not why
 
 
 def load_quietly(
@@ -228,11 +233,17 @@ def set_dropout(model: torch.nn.Module, share: float | None) -> None:
 
 
 def training_arguments(
-    config: Training, epochs: int, seed: int, folder: Path, best_by: str = "loss"
+    model: torch.nn.Module,
+    config: Training,
+    epochs: int,
+    seed: int,
+    folder: Path,
+    best_by: str = "loss",
 ) -> TrainingArguments:
     """Arguments for a Trainer: scored after each epoch, the best one is kept.
 
     Args:
+        model: that is trained.
         folder: for the Trainer's files; needs room for two copies of the model.
         best_by: the lowest `loss` on validation, or the highest of another score.
     """
@@ -245,7 +256,7 @@ def training_arguments(
         learning_rate=config.learning_rate,
         warmup_steps=config.warmup,
         weight_decay=config.weight_decay,
-        bf16=uses_bf16(config.precision),
+        bf16=uses_bf16(config.precision, model),
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
         eval_strategy="epoch",
@@ -378,7 +389,7 @@ def run_training(
     with _temporary_folder() as folder:
         trainer = trainer_class(
             model,
-            training_arguments(config, epochs, seed, Path(folder), best_by),
+            training_arguments(model, config, epochs, seed, Path(folder), best_by),
             data_collator=_as_it_is,
             callbacks=[log],
             **settings,
