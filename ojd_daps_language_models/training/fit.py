@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from transformers import (
-    DebertaModel,
     PreTrainedModel,
     PrinterCallback,
     Trainer,
@@ -47,7 +46,8 @@ def uses_bf16(precision: str, model: torch.nn.Module) -> bool:
     """Resolve `training.precision` for a model on this machine: without hardware, bf16
     is slow, and DeBERTa's first version masks with a number that bf16 has not."""
     why = "" if has_bf16() else "this machine has no bf16"
-    if any(isinstance(module, DebertaModel) for module in model.modules()):
+    configs = (getattr(module, "config", None) for module in model.modules())
+    if "deberta" in {getattr(config, "model_type", None) for config in configs}:
         why = "this model, DeBERTa's first version, cannot attend in bf16"
     if precision == "bf16" and why:
         print(f"precision: fp32, for {why}")
