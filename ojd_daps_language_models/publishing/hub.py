@@ -240,7 +240,7 @@ def _check_found(found: "ModelInfo", repository: str, private: bool) -> None:
         )
     if found.disabled:
         raise PermissionError(
-            f"{repository}: the hub has disabled it: use another name for --push-to"
+            f"{repository}: the hub has disabled it: use another name"
         )
     if found.gated:
         raise PermissionError(
@@ -259,7 +259,7 @@ def _check_model(found: "ModelInfo", repository: str, tags: Sequence[str]) -> No
             f"{repository}: another model stands there, last changed "
             f"{found.last_modified:%Y-%m-%d}, and would be replaced: the tags of its "
             f"card are {', '.join(own) or 'none'}, expected "
-            f"{', '.join(tags)}: use another name for --push-to"
+            f"{', '.join(tags)}: use another name"
         )
 
 

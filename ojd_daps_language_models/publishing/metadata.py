@@ -11,6 +11,7 @@ from ojd_daps_language_models.publishing.public import (
     MODEL_OF_THE_HUB,
     ON_THE_HUB,
     name_data,
+    tags_of,
 )
 from ojd_daps_language_models.publishing.scores import Measure, name_score
 
@@ -39,7 +40,7 @@ def describe_model(
         license=publishing["licence"] or "unknown",
         library_name=words.library_name,
         pipeline_tag=words.pipeline_tag,
-        tags=["job-adverts", run["task"], "metaflow"],
+        tags=[*tags_of(run["task"]), "metaflow"],
         base_model=find_base_model(run["lineage"]),
         datasets=_on_the_hub(data) or None,
         model_name=model.rpartition("/")[2],

@@ -17,6 +17,11 @@ PLACE = re.compile(rf"(?:{LOCAL_PATH.pattern})\S*")
 FOUND = re.compile(r": .*|'[^']*'|\"[^\"]*\"", re.S)
 
 
+def tags_of(task: str) -> list[str]:
+    """By which the card of a model of this project and task is known."""
+    return ["job-adverts", task]
+
+
 def make_public(run: dict[str, Any]) -> dict[str, Any]:
     """The numbers of a run that its card is made from, as all may read them.
 

@@ -14,6 +14,7 @@ from ojd_daps_language_models.publishing.guard import (
     refuse_settings,
 )
 from ojd_daps_language_models.publishing.hub import check_push, push_folder
+from ojd_daps_language_models.publishing.public import tags_of
 
 if TYPE_CHECKING:
     from spacy import Language
@@ -43,13 +44,13 @@ def check_publishing(
             "to be, and none was given"
         )
     if push_to:
-        refuse_settings(publishing, "publishing", _as_it_is(config).phone_regions)
+        refuse_settings(publishing, "publishing", _unchecked(config).phone_regions)
         check_push(
             push_to,
             publishing["private"],
             publishing["licence"],
             publishing["language"],
-            _tags(task),
+            tags_of(task),
         )
 
 
@@ -136,22 +137,17 @@ def publish(
             run["config"]["publishing"]["private"],
             tag=name.replace("/", "-"),
             message=f"Model of {name}",
-            tags=_tags(run["task"]),
+            tags=tags_of(run["task"]),
         )
     return {**pushed, "guard": guard}
 
 
-def _tags(task: str) -> tuple[str, ...]:
-    """By which the card of a model of this project and task is known."""
-    return "job-adverts", task
-
-
 def _personal_data(config: Mapping[str, Any]) -> tuple[list[str], "Language | None"]:
     """Regions of telephone numbers, and the pipeline that finds names."""
-    own = _as_it_is(config)
+    own = _unchecked(config)
     return own.phone_regions, load_name_pipeline(own.names)
 
 
-def _as_it_is(config: Mapping[str, Any]) -> PersonalData:
+def _unchecked(config: Mapping[str, Any]) -> PersonalData:
     # What a version before has allowed must not keep a model from the hub.
     return PersonalData.model_construct(**config.get("personal_data", {}))
